@@ -1,0 +1,357 @@
+"""The contracts: what a store, a source, a vault and a compressor must promise.
+
+Each has a contract suite in :mod:`s3gc.testing`; an implementation is right when it passes its suite.
+A back end knows these contracts and :mod:`s3gc.model`, and nothing else of s3gc.
+"""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import AsyncIterable, AsyncIterator, Collection, Sequence
+from contextlib import AbstractAsyncContextManager
+from datetime import UTC, datetime, timedelta
+from typing import Protocol
+
+from s3gc.model import (
+    AuditResult,
+    BackupRecord,
+    Candidate,
+    Column,
+    DeleteOutcome,
+    JournalDraft,
+    JournalEntry,
+    ObjectAttributes,
+    ObjectHead,
+    ObjectInfo,
+    Position,
+    Reference,
+    ScanBatch,
+    SourceIdentity,
+    StoreCapabilities,
+    VaultCheck,
+    VaultStats,
+    Verdict,
+)
+
+RESERVED_PREFIX = ".s3gc/"
+"""Objects of s3gc's own in the bucket (probe sentinels) live here and are never collected."""
+
+
+# --------------------------------------------------------------------------- store
+
+
+class ObjectReader(Protocol):
+    """An object being read: what it is, then its bytes, once."""
+
+    info: ObjectInfo
+    attributes: ObjectAttributes
+
+    def chunks(self) -> AsyncIterator[bytes]:
+        """The bytes in order, in pieces of at most a few MiB.
+
+        Raises:
+            StoreError: the body ended early or isn't what the headers promised.
+        """
+
+
+class ObjectStore(abc.ABC):
+    """One bucket. Keys are opaque strings: what ``list`` yields can be read and deleted exactly.
+
+    Every method raises a :class:`~s3gc.errors.StoreError` for what it can't do, and never guesses.
+    """
+
+    url: str
+    """Identifies the bucket for ever, without secrets (the vault is pinned to it)."""
+
+    bucket: str
+    """The bucket's bare name, as it appears in URLs."""
+
+    @abc.abstractmethod
+    def list(self, prefix: str = "", start_after: str = "") -> AsyncIterator[Sequence[ObjectInfo]]:
+        """Pages of objects, keys strictly increasing by code point (= UTF-8 byte order).
+
+        Objects that are known to exist and can't be addressed exactly are yielded with
+        ``ambiguous=True``. A listing that repeats, goes back, or ends without saying that it is
+        complete raises StoreError.
+        """
+
+    @abc.abstractmethod
+    async def head(self, key: str) -> ObjectHead | None:
+        """The object and its attributes (tags included), or None when there is none."""
+
+    @abc.abstractmethod
+    def get(self, key: str, *, if_match: str | None = None) -> AbstractAsyncContextManager[ObjectReader]:
+        """Open an object for reading; attributes include tags.
+
+        Raises:
+            PreconditionFailed: there is none, or its ETag isn't ``if_match``.
+            UnreadableObject: it exists and can't be read (archived, customer-held key).
+        """
+
+    @abc.abstractmethod
+    async def put(
+        self,
+        key: str,
+        body: bytes | AsyncIterable[bytes],
+        *,
+        size: int,
+        attributes: ObjectAttributes,
+        if_none_match: bool = False,
+    ) -> ObjectInfo:
+        """Write an object with its attributes, in bounded memory.
+
+        Args:
+            size: bytes in ``body``; another number of bytes is an error and leaves no object.
+            if_none_match: write only if the key doesn't exist (as exactly as the store can).
+
+        Raises:
+            PreconditionFailed: ``if_none_match`` and the key exists.
+        """
+
+    @abc.abstractmethod
+    async def delete(self, key: str, *, if_match: str) -> DeleteOutcome:
+        """Delete the object if its ETag is ``if_match``; say what happened.
+
+        Raises:
+            StoreError: with ``outcome_unknown=True`` when the object may be gone or not.
+        """
+
+    @abc.abstractmethod
+    async def probe(self) -> StoreCapabilities:
+        """Find out on sentinels below RESERVED_PREFIX what the store really does. Cleans up after itself."""
+
+    @abc.abstractmethod
+    async def now(self) -> datetime:
+        """The store's own clock. Also proof that the bucket exists and answers."""
+
+    async def stat(self, key: str) -> ObjectInfo | None:
+        """As ``head``, without attributes; cheaper where the store allows it."""
+        found = await self.head(key)
+        return found.info if found else None
+
+    def can_address(self, key: str) -> bool:
+        """Whether this store can reach exactly this key."""
+        return True
+
+    async def aclose(self) -> None:
+        """Release connections. May be called twice."""
+
+
+# --------------------------------------------------------------------------- source
+
+
+class ReferenceSource(abc.ABC):
+    """A place of references. Only :meth:`references` must be written; everything else has a default.
+
+    The defaults suit a source that can only be read as a whole: a scan is ``references()``, and a
+    direct read is a scan that looks for certain keys.
+    """
+
+    name: str = ""
+    """Unique among the sources of a bucket; empty means the class's name."""
+
+    @abc.abstractmethod
+    def references(self) -> AsyncIterator[Reference | Sequence[Reference]]:
+        """Every reference that this place holds at this moment, one by one or in batches.
+
+        Raise on anything that can't be read: a short answer would delete live files.
+        """
+
+    async def check(self) -> SourceIdentity:
+        """Prove that the source can be read completely, and say which one it is.
+
+        Raises:
+            SourceError: unreachable, a replica, a tracked table or column missing.
+        """
+        return SourceIdentity(name=self.name or type(self).__name__, kind=type(self).__name__)
+
+    def columns(self) -> Sequence[Column]:
+        """The columns that a scan must have seen with values in them; empty if the source has none."""
+        return ()
+
+    async def fence(self, timeout: timedelta) -> Position:
+        """Wait until every transaction that runs now has ended; reads begun later see all of them.
+
+        Raises:
+            SourceError: they did not end within ``timeout``.
+        """
+        return Position(self.name or type(self).__name__, datetime.now(UTC).isoformat())
+
+    async def scan(self) -> AsyncIterator[ScanBatch]:
+        """All references in one consistent view, in constant memory, with rows counted by column."""
+        pending: list[Reference] = []
+        async for item in self.references():
+            if isinstance(item, Reference):
+                pending.append(item)
+            else:
+                pending.extend(item)
+            if len(pending) >= 10_000:
+                yield ScanBatch(pending)
+                pending = []
+        if pending:
+            yield ScanBatch(pending)
+
+    async def find(self, keys: Collection[str]) -> AsyncIterator[Reference]:
+        """The direct read: references to any of ``keys`` as the source stands now, past any cache."""
+        wanted = frozenset(keys)
+        async for batch in self.scan():
+            for reference in batch.references:
+                if reference.key in wanted:
+                    yield reference
+
+    async def aclose(self) -> None:
+        """Release connections. May be called twice."""
+
+
+# --------------------------------------------------------------------------- vault
+
+
+class Compressor(abc.ABC):
+    """A bit-exact, streaming codec. ``decompress(compress(x)) == x`` for every x, on every machine."""
+
+    name: str
+    """Stands in every frame made with it, for ever: lower case, unique."""
+
+    @abc.abstractmethod
+    def compressor(self, size: int) -> CompressStream:
+        """A new stream for an object of ``size`` bytes."""
+
+    @abc.abstractmethod
+    def decompressor(self) -> DecompressStream:
+        """A new stream that undoes :meth:`compressor`'s."""
+
+
+class CompressStream(Protocol):
+    """One object on its way into the vault."""
+
+    def compress(self, data: bytes, /) -> bytes: ...
+    def flush(self) -> bytes: ...
+
+
+class DecompressStream(Protocol):
+    """One object on its way back."""
+
+    def decompress(self, data: bytes, /) -> bytes:
+        """Raises:
+        VaultCorrupt: the data is not what ``compress`` made.
+        """
+
+
+class Journal(abc.ABC):
+    """The append-only, hash-chained record of all that was done."""
+
+    @abc.abstractmethod
+    async def append(self, drafts: Sequence[JournalDraft]) -> None:
+        """Write entries, all or none; on return they are durable."""
+
+    @abc.abstractmethod
+    def read(
+        self,
+        *,
+        key: str | None = None,
+        prefix: str | None = None,
+        operation_id: str | None = None,
+        events: Collection[str] | None = None,
+        after_seq: int = 0,
+    ) -> AsyncIterator[JournalEntry]:
+        """Entries that match all of the given filters, oldest first, in constant memory."""
+
+    @abc.abstractmethod
+    async def verify(self) -> AuditResult:
+        """Check every link of the chain; find any change, drop, reorder or truncation."""
+
+
+class BackupSession(abc.ABC):
+    """Backups on their way into packs. ``add`` may be called by several tasks at once."""
+
+    @abc.abstractmethod
+    async def add(
+        self, info: ObjectInfo, attributes: ObjectAttributes, chunks: AsyncIterator[bytes]
+    ) -> None:
+        """Take one object. Not durable before :meth:`commit`.
+
+        Raises:
+            VaultError: not writable, full; the object's bytes are not ``info.size`` many.
+        """
+
+    @abc.abstractmethod
+    async def commit(self) -> Sequence[BackupRecord]:
+        """Make all objects added since the last commit durable, read each back, compare its hash.
+
+        Raises:
+            VaultCorrupt: a backup doesn't give back the very bytes; none of this commit counts.
+        """
+
+
+class Vault(abc.ABC):
+    """Where backups and the journal live. Opened for one bucket and pinned to it."""
+
+    url: str
+    journal: Journal
+
+    @abc.abstractmethod
+    async def open(self, store_url: str, *, create: bool = True) -> None:
+        """Open (or make) the vault of this bucket; cut torn tails of packs that a crash left.
+
+        Raises:
+            VaultMismatch: it is the vault of another bucket.
+            VaultError: it can't be used.
+        """
+
+    @abc.abstractmethod
+    async def check(self, *, max_fill: float) -> None:
+        """Prove that the vault can be written to and has room.
+
+        Raises:
+            VaultError: it is read-only or filled beyond the share ``max_fill``.
+        """
+
+    @abc.abstractmethod
+    def session(self, operation_id: str) -> AbstractAsyncContextManager[BackupSession]:
+        """Begin to back up."""
+
+    @abc.abstractmethod
+    def read(self, record: BackupRecord) -> AsyncIterator[bytes]:
+        """The object's bytes.
+
+        Raises:
+            VaultCorrupt: at the latest at the end, when they aren't the very bytes.
+        """
+
+    @abc.abstractmethod
+    async def stats(self) -> VaultStats:
+        """Sizes and counts."""
+
+    @abc.abstractmethod
+    async def verify(self) -> VaultCheck:
+        """Read and decode every backup that the journal knows."""
+
+    async def aclose(self) -> None:
+        """Release files. May be called twice."""
+
+
+# --------------------------------------------------------------------------- gates
+
+
+class GateContext(Protocol):
+    """What a gate may look at besides the candidate itself. Plain values, no I/O."""
+
+    now: datetime
+    """By the store's clock."""
+
+
+class Gate(abc.ABC):
+    """One reason to keep an object: a pure function of a candidate and the evidence."""
+
+    code: str
+    """The reason code in plans, reports and the journal: lower case with underscores."""
+
+    @abc.abstractmethod
+    def keeps(self, candidate: Candidate, context: GateContext) -> str | None:
+        """Why this object stays, as one sentence with the numbers; None when this gate has no objection."""
+
+    def verdict(self, candidate: Candidate, context: GateContext) -> Verdict:
+        """The same as a value."""
+        why = self.keeps(candidate, context)
+        return Verdict(self.code, why is not None, why or "passed")
+

@@ -1,0 +1,72 @@
+"""Every place where a plugin can take part. A plugin is a module or object with ``@hookimpl`` functions.
+
+It is found by its entry point in the group ``s3gc``, or registered by hand with
+``s3gc.plugins.register(plugin)``. It imports ``s3gc`` and never another plugin.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import pluggy
+
+if TYPE_CHECKING:
+    from s3gc.abc import Compressor, Gate, ObjectStore, ReferenceSource, Vault
+    from s3gc.config import Config
+    from s3gc.model import Candidate
+    from s3gc.resolver import Resolver
+
+GROUP = "s3gc"
+
+hookspec = pluggy.HookspecMarker(GROUP)
+hookimpl = pluggy.HookimplMarker(GROUP)
+"""Marks a function of a plugin as the implementation of a hook."""
+
+
+class Hooks:
+    """The hooks. Arguments are passed by name: take only those that you need."""
+
+    @hookspec(firstresult=True)
+    def s3gc_open_store(self, url: str, config: Config) -> ObjectStore | None:
+        """Open the bucket at ``url`` (``s3://name``, ``yours://…``), or None if the scheme isn't yours."""
+
+    @hookspec(firstresult=True)
+    def s3gc_open_source(self, url: str, config: Config, resolver: Resolver) -> ReferenceSource | None:
+        """Open the place of references at ``url``, or None. ``resolver.keys(value)`` finds keys in a value."""
+
+    @hookspec(firstresult=True)
+    def s3gc_open_vault(self, url: str, config: Config) -> Vault | None:
+        """Open the vault at ``url`` (a path without a scheme is a local folder), or None."""
+
+    @hookspec
+    def s3gc_compressors(self) -> Sequence[Compressor]:
+        """Codecs that packs may be written with and read with. Names must be unique."""
+
+    @hookspec
+    def s3gc_gates(self, config: Config) -> Sequence[Gate]:
+        """More reasons to keep an object. They can only keep, never condemn."""
+
+    @hookspec(firstresult=True)
+    def s3gc_veto(self, candidate: Candidate) -> str | None:
+        """The last word before a deletion: a reason to keep this object, or None. An error keeps the batch."""
+
+    @hookspec
+    def s3gc_event(self, event: str, data: Mapping[str, Any]) -> None:
+        """Something happened (see the event catalogue in the docs). Must be quick; errors are logged."""
+
+
+def create_plugin_manager(*, entry_points: bool = True) -> pluggy.PluginManager:
+    """A plugin manager with s3gc's own defaults and, by ``entry_points``, all installed plugins.
+
+    Defaults are registered first, so that a plugin's ``s3gc_open_*`` is asked before them.
+    """
+    from s3gc import _defaults
+
+    manager = pluggy.PluginManager(GROUP)
+    manager.add_hookspecs(Hooks)
+    manager.register(_defaults, name="s3gc.defaults")
+    if entry_points:
+        manager.load_setuptools_entrypoints(GROUP)
+    manager.check_pending()
+    return manager

@@ -1,0 +1,296 @@
+"""The values that travel through s3gc. All are frozen; none knows where it came from or goes to."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from attrs import Factory, field, frozen
+
+
+class Mode(enum.StrEnum):
+    """What a cycle may do."""
+
+    DRY_RUN = "dry_run"  # look, plan, touch nothing
+    AUDIT_ONLY = "audit_only"  # look, plan, write the plan into the journal
+    EXECUTE = "execute"  # look, plan, back up, delete, confirm
+
+
+# --------------------------------------------------------------------------- objects
+
+
+@frozen
+class ObjectInfo:
+    """One object as a listing shows it. ``key`` is opaque: never normalised, never re-encoded."""
+
+    key: str
+    size: int  # bytes
+    etag: str  # without quotes
+    last_modified: datetime  # aware, UTC, by the store's clock
+    version_id: str | None = None
+    storage_class: str | None = None
+    ambiguous: bool = False  # the store can't address this key exactly: keep
+
+
+@frozen
+class ObjectAttributes:
+    """All that an object carries besides its bytes. ``None`` means that the store sent none."""
+
+    content_type: str | None = None
+    content_encoding: str | None = None
+    content_language: str | None = None
+    content_disposition: str | None = None
+    cache_control: str | None = None
+    expires: str | None = None  # the header's text as it was
+    website_redirect: str | None = None
+    storage_class: str | None = None
+    metadata: Mapping[str, str] = Factory(dict)  # user metadata, names without the x-amz-meta- prefix
+    tags: Mapping[str, str] = Factory(dict)
+
+
+@frozen
+class ObjectHead:
+    """An object's listing entry together with its attributes."""
+
+    info: ObjectInfo
+    attributes: ObjectAttributes
+
+
+class DeleteOutcome(enum.StrEnum):
+    """How a conditional delete ended."""
+
+    DELETED = "deleted"
+    MISSING = "missing"  # it was gone already
+    CHANGED = "changed"  # the ETag or version is another one now: not deleted
+
+
+@frozen
+class StoreCapabilities:
+    """What a probe found out about a store. Unknown counts as not able."""
+
+    conditional_delete: bool  # a DELETE with a wrong If-Match is refused
+    conditional_put: bool  # a PUT with If-None-Match: * is refused when the key exists
+    versioned: bool = False
+    details: Mapping[str, str] = Factory(dict)
+
+
+# --------------------------------------------------------------------------- references
+
+
+@frozen
+class Reference:
+    """One row's mention of one key. Yield these from a source of your own.
+
+    Only ``key`` is required; the rest tells people where the mention stands.
+    """
+
+    key: str
+    table: str = ""
+    row_id: str = ""
+    column: str = ""
+
+
+@frozen
+class Column:
+    """A tracked column of a source."""
+
+    table: str
+    column: str
+
+
+@frozen
+class ColumnCount:
+    """How much a scan saw of one column: all rows, and those with a value that isn't NULL or empty."""
+
+    rows: int = 0
+    values: int = 0
+
+
+@frozen
+class ScanBatch:
+    """Some references of a scan, with the rows they came from counted by column."""
+
+    references: Sequence[Reference]
+    counts: Mapping[Column, ColumnCount] = Factory(dict)
+
+
+@frozen
+class Position:
+    """A point in a source's history (LSN, GTID set, time of a scan)."""
+
+    source: str
+    value: str
+
+
+@frozen
+class SourceIdentity:
+    """What a source is: enough to notice that it is not the one it was."""
+
+    name: str
+    kind: str
+    details: Mapping[str, str] = Factory(dict)  # system identifier, server UUID, database name …
+
+
+# --------------------------------------------------------------------------- verdicts and plans
+
+
+@frozen
+class Candidate:
+    """A listed object that no reference in the registry names."""
+
+    object: ObjectInfo
+    unreferenced_since: datetime  # as far as known
+    observations: int  # cycles, this one included, that saw it unreferenced
+
+
+@frozen
+class Verdict:
+    """What one gate said of one object."""
+
+    gate: str  # its reason code
+    keep: bool
+    detail: str
+
+
+@frozen
+class TrippedBreaker:
+    """One reason to stop a whole cycle, with its evidence."""
+
+    code: str
+    subject: str  # what it is about: a source, a column, the store; '' for the cycle
+    reason: str
+    evidence: Mapping[str, Any] = Factory(dict)
+
+
+@frozen
+class PlanEntry:
+    """An object that a sweep may delete, and why."""
+
+    object: ObjectInfo
+    unreferenced_since: datetime
+    observations: int
+    reason: str
+
+
+# --------------------------------------------------------------------------- journal and vault
+
+
+@frozen
+class BackupRecord:
+    """Where the vault keeps one version of one object, and how to know it is the right one."""
+
+    key: str
+    etag: str
+    size: int  # bytes of the object
+    sha256: str  # of the object's bytes, hex
+    last_modified: datetime
+    version_id: str | None
+    attributes: ObjectAttributes
+    codec: str  # the compressor's name
+    stored_size: int  # bytes of the frame in the pack
+    location: str  # opaque to all but the vault
+
+
+@frozen
+class JournalDraft:
+    """An entry to be. The journal adds number, time and hashes."""
+
+    event: str
+    operation_id: str
+    key: str | None = None
+    data: Mapping[str, Any] = Factory(dict)  # JSON values only
+
+
+@frozen
+class JournalEntry:
+    """An entry as it stands in the journal, for ever."""
+
+    seq: int
+    at: datetime
+    bucket: str
+    operation_id: str
+    event: str
+    key: str | None
+    data: Mapping[str, Any]
+    previous: str  # hash of the entry before, hex
+    hash: str  # SHA-256 over previous and all of the above, hex
+
+
+@frozen
+class AuditResult:
+    """What ``audit verify`` found."""
+
+    ok: bool
+    entries: int
+    head: str
+    problems: Sequence[str] = ()
+
+
+@frozen
+class VaultStats:
+    """The vault in numbers; sizes in bytes."""
+
+    packs: int
+    backups: int
+    stored_bytes: int  # what the packs take on disk
+    original_bytes: int  # what the backed-up objects had
+    journal_entries: int
+
+
+@frozen
+class VaultCheck:
+    """What reading every backup found."""
+
+    ok: bool
+    backups: int
+    problems: Sequence[str] = ()
+
+
+# --------------------------------------------------------------------------- reports
+
+
+@frozen
+class Report:
+    """What a cycle did."""
+
+    operation_id: str
+    mode: Mode
+    scanned: int  # objects listed
+    candidates: int  # listed objects without a reference in the registry
+    deleted: Sequence[str]  # keys
+    backed_up: int
+    kept: Mapping[str, int]  # objects kept, by reason code
+    errors: Sequence[str]
+    duration: timedelta
+    planned: int = 0  # objects that the plan would delete
+    bytes_deleted: int = 0
+    resurrected: Sequence[str] = ()  # keys restored because a row named them after all
+    held_by: Sequence[TrippedBreaker] = ()
+
+
+@frozen
+class RestoreReport:
+    """What a restore did, or with ``dry_run`` would do."""
+
+    operation_id: str
+    dry_run: bool
+    restored: Sequence[str]  # keys
+    skipped: Mapping[str, str]  # key → why
+    errors: Mapping[str, str]  # key → what went wrong
+    duration: timedelta = timedelta()
+
+
+@frozen
+class Explanation:
+    """All that is known of one key, now and in the past."""
+
+    key: str
+    exists: bool | None  # None: the store can't say
+    decision: str  # one sentence
+    verdicts: Sequence[Verdict]
+    references: Sequence[tuple[str, Reference]]  # (source, reference) by a direct read, now
+    history: Sequence[JournalEntry]
+    object: ObjectInfo | None = None
+    problems: Sequence[str] = field(default=())

@@ -1,0 +1,102 @@
+"""Every number that the safety of a deletion hangs on, in one class (DESIGN 5.1)."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from attrs import evolve, field, frozen
+from attrs.validators import ge, in_, instance_of, le, optional
+
+
+def _not_negative(_: object, attribute: object, value: timedelta) -> None:
+    if value < timedelta(0):
+        raise ValueError(f"{getattr(attribute, 'name', attribute)} must not be negative, got {value}")
+
+
+def _span() -> list[object]:
+    return [instance_of(timedelta), _not_negative]
+
+
+@frozen(kw_only=True)
+class Safety:
+    """The safety numbers of a cycle. Take a preset and change what you must: ``Safety.full().but(grace=…)``.
+
+    Raises:
+        ValueError, TypeError: a number is out of its range or has the wrong type.
+    """
+
+    grace: timedelta = field(default=timedelta(days=3), validator=_span())
+    """How long a key must have been unreferenced, by every observation, before it may go."""
+
+    min_observations: int = field(default=2, validator=[instance_of(int), ge(1)])
+    """In how many cycles a key must have been seen unreferenced, the deleting one included."""
+
+    max_transaction_age: timedelta = field(default=timedelta(minutes=15), validator=_span())
+    """How long a fence waits for the transactions that were open when it began. Longer: held."""
+
+    max_plan_age: timedelta = field(default=timedelta(hours=24), validator=_span())
+    """A plan older than this is not executed: its listing is too old."""
+
+    max_deletes: int | None = field(default=100_000, validator=optional([instance_of(int), ge(0)]))
+    """Most objects that one cycle may delete. 0 means none; None means no such limit."""
+
+    max_delete_share: float = field(default=0.5, validator=[ge(0.0), le(1.0)])
+    """Largest share of the listed objects that one cycle may delete. 0 means none."""
+
+    max_reference_drop: float = field(default=0.2, validator=[ge(0.0), le(1.0)])
+    """Largest share of a source's references that may be gone since the last good cycle."""
+
+    min_resolve_rate: float = field(default=0.5, validator=[ge(0.0), le(1.0)])
+    """Smallest share of the mentions that must name an existing object (else resolver or bucket is wrong)."""
+
+    max_clock_skew: timedelta = field(default=timedelta(minutes=5), validator=_span())
+    """Largest difference between the store's clock and ours."""
+
+    max_vault_fill: float = field(default=0.95, validator=[ge(0.0), le(1.0)])
+    """The vault's file system may be filled to this share; beyond it nothing is backed up or deleted."""
+
+    batch_objects: int = field(default=2_000, validator=[instance_of(int), ge(1)])
+    """Most objects of one sweep batch (verify, back up, fence, delete, confirm)."""
+
+    batch_bytes: int = field(default=256 * 1024 * 1024, validator=[instance_of(int), ge(1)])
+    """A batch ends after this many bytes of objects, however few they are."""
+
+    allow_unconditional_delete: bool = field(default=False, validator=instance_of(bool))
+    """Delete also on a store that ignores If-Match: an object overwritten in the last moment may be lost."""
+
+    preset: str = field(default="full", validator=in_(("full", "none", "demo")))
+    """The preset that this began as; shown in reports."""
+
+    @classmethod
+    def full(cls) -> Safety:
+        """The default: three days of grace, two observations, limits on how much may go at once."""
+        return cls()
+
+    @classmethod
+    def none(cls) -> Safety:
+        """For tests and demos: waits for nothing and limits nothing.
+
+        Verification, back-up, fences and confirmation stay: they can't be switched off.
+        """
+        return cls(
+            grace=timedelta(0),
+            min_observations=1,
+            max_deletes=None,
+            max_delete_share=1.0,
+            max_reference_drop=1.0,
+            min_resolve_rate=0.0,
+            preset="none",
+        )
+
+    @classmethod
+    def demo(cls) -> Safety:
+        """As ``none``, and content with a local folder, which has no conditional delete."""
+        return evolve(cls.none(), allow_unconditional_delete=True, preset="demo")
+
+    def but(self, **changes: object) -> Safety:
+        """The same numbers with some changed.
+
+        Raises:
+            TypeError: a name that Safety doesn't have.
+        """
+        return evolve(self, **changes)
