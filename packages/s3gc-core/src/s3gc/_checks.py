@@ -1,0 +1,340 @@
+"""What each option accepts. Every refusal names the option, what it got (never a secret) and the fix."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from s3gc._redact import redact
+from s3gc.errors import ConfigError
+from s3gc.model import Mode
+from s3gc.safety import Safety
+
+MAX_RETENTION_DAYS = 36_500
+"""A hundred years: beyond it, dates before the year 1 come near."""
+
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://(.*)", re.DOTALL)
+_BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
+_IPV4 = re.compile(r"\d+\.\d+\.\d+\.\d+")
+_CLOCK = re.compile(r"([01]\d|2[0-3]):[0-5]\d")
+# Reserved by S3's naming rules (user guide, "General purpose bucket naming rules"): aliases of access points
+# and other kinds of buckets. A URL names the bucket behind an alias, so an alias would match no reference.
+_RESERVED_STARTS = ("xn--", "sthree-", "amzn-s3-demo-")
+_RESERVED_ENDS = ("-s3alias", "--ol-s3", ".mrap", "--x-s3", "--table-s3")
+
+DATABASE_KINDS = {
+    "postgresql": "postgres",
+    "postgres": "postgres",
+    "mysql": "mysql",
+    "mariadb": "mysql",
+    "sqlite": "sqlite",
+}
+"""First part of a database URL's scheme → the kind of database."""
+
+
+class Tables(Mapping[str, tuple[str, ...]]):
+    """Tables and their columns: an immutable, hashable mapping in the order given."""
+
+    __slots__ = ("_columns",)
+
+    def __init__(self, columns: Mapping[str, tuple[str, ...]]) -> None:
+        self._columns = dict(columns)
+
+    def __getitem__(self, table: str) -> tuple[str, ...]:
+        return self._columns[table]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._columns)
+
+    def __len__(self) -> int:
+        return len(self._columns)
+
+    def __hash__(self) -> int:
+        return hash(frozenset(self._columns.items()))
+
+    def __repr__(self) -> str:
+        return repr(self._columns)
+
+
+def split_url(text: str) -> tuple[str, str] | None:
+    """(scheme in lower case, the rest), or None when it isn't a URL."""
+    match = _SCHEME.fullmatch(text)
+    return (match.group(1).lower(), match.group(2)) if match else None
+
+
+def database_kind(url: str) -> str:
+    """``postgres``, ``mysql``, ``sqlite``, or the scheme of another database."""
+    scheme = url.partition(":")[0].lower().partition("+")[0]
+    return DATABASE_KINDS.get(scheme, scheme)
+
+
+def show(value: object) -> str:
+    """A refused value for an error: whatever looks like a URL without its secrets."""
+    return redact(value) if isinstance(value, str) and ("://" in value or "@" in value) else repr(value)
+
+
+def _kind_of_value(value: object) -> str:
+    return type(value).__name__
+
+
+def _text(name: str, value: object) -> str:
+    if not isinstance(value, str) or not value.strip():
+        got = "an empty text" if isinstance(value, str) else _kind_of_value(value)
+        raise ConfigError(f"{name} must be a text that isn't empty, got {got}")
+    if "\0" in value:
+        raise ConfigError(f"{name} must not hold a NUL character")
+    return value
+
+
+def _texts(name: str, value: object, example: str) -> tuple[str, ...]:
+    if isinstance(value, str | bytes) or not isinstance(value, Iterable) or isinstance(value, Mapping):
+        raise ConfigError(
+            f"{name} must be a list of texts, got {_kind_of_value(value)}: write {name}={example}"
+        )
+    items = sorted(value) if isinstance(value, set | frozenset) else list(value)
+    return tuple(dict.fromkeys(_text(f"{name}: each item", item) for item in items))
+
+
+def bucket(value: object) -> str:
+    """A bare name by S3's rules, or a URL that names a bucket."""
+    text = _text("bucket", value)
+    url = split_url(text)
+    if url is None:
+        return _bare_bucket(text)
+    scheme, rest = url
+    if scheme in ("http", "https"):
+        raise ConfigError(
+            f"bucket {redact(text)} is a web address: write bucket=NAME and endpoint_url=https://HOST"
+        )
+    if scheme in ("s3", "memory"):
+        name = rest.rstrip("/")
+        if not name or re.search(r"[/?#@:\s]", name):
+            raise ConfigError(
+                f"bucket {redact(text)} must be {scheme}://NAME with nothing after the name; "
+                "what to leave alone inside it goes into exclude_prefixes"
+            )
+        return f"{scheme}://{name}"
+    if scheme == "file" and not rest.startswith("/"):
+        raise ConfigError(f"bucket {redact(text)} must be an absolute path: file:///path/to/folder")
+    return text
+
+
+def _bare_bucket(name: str) -> str:
+    problem = None
+    if not _BUCKET.fullmatch(name):
+        problem = "3 to 63 of a-z, 0-9, '-' and '.', beginning and ending with a letter or digit"
+    elif ".." in name:
+        problem = "no two dots side by side"
+    elif _IPV4.fullmatch(name):
+        problem = "not an IP address"
+    elif name.startswith(_RESERVED_STARTS) or name.endswith(_RESERVED_ENDS):
+        problem = "not an alias or a reserved name; write the name of the bucket itself"
+    if problem:
+        raise ConfigError(
+            f"bucket {show(name)} breaks S3's naming rules ({problem}). "
+            "For a server with rules of its own, or a folder, write a URL: s3://NAME, file:///PATH"
+        )
+    return name
+
+
+def region(value: object) -> str:
+    text = _text("region", value)
+    if re.search(r"\s", text):
+        raise ConfigError(f"region must be a name such as us-east-1, got {show(text)}")
+    return text
+
+
+def url(name: str, example: str, *schemes: str) -> Callable[[object], str | None]:
+    """A check for an optional URL, of one of ``schemes`` if any are given."""
+
+    def check(value: object) -> str | None:
+        if value is None:
+            return None
+        text = _text(name, value)
+        parts = split_url(text)
+        if parts is None or not parts[1] or (schemes and parts[0] not in schemes):
+            raise ConfigError(f"{name} must be a URL such as {example}, got {redact(text)}")
+        return text
+
+    return check
+
+
+def endpoint_url(value: object) -> str | None:
+    text = url("endpoint_url", "https://s3.example.com", "http", "https")(value)
+    return None if text is None else _web("endpoint_url", text)
+
+
+def base_urls(value: object) -> tuple[str, ...]:
+    urls = _texts("base_urls", value, '["https://cdn.example.com/"]')
+    one = url("base_urls: each item", "https://cdn.example.com/", "http", "https")
+    return tuple(_web("base_urls: each item", str(one(item))) for item in urls)
+
+
+def _web(name: str, text: str) -> str:
+    try:
+        parts = urlsplit(text)
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        raise ConfigError(f"{name} is not a valid URL: {redact(text)}") from None
+    if not host:
+        raise ConfigError(f"{name} names no host: {redact(text)}")
+    if parts.username is not None or parts.query or parts.fragment:
+        raise ConfigError(
+            f"{name} must be scheme, host and path only, got {redact(text)}: "
+            "credentials come from AWS's own settings (environment, profile, role)"
+        )
+    return text
+
+
+def sources(value: object) -> tuple[str, ...]:
+    one = url("sources: each item", "scheme://place")
+    return tuple(str(one(item)) for item in _texts("sources", value, '["scheme://place"]'))
+
+
+def tables(value: object) -> Tables:
+    """Table → columns. Doubles go; order stays."""
+    if not isinstance(value, Mapping):
+        raise ConfigError(
+            f"tables must map each table to its columns, got {_kind_of_value(value)}: "
+            'write tables={"users": ["avatar_url"]}'
+        )
+    checked: dict[str, tuple[str, ...]] = {}
+    for table, columns in value.items():
+        name = _text("tables: each table's name", table)
+        one = columns if isinstance(columns, str) and columns.isidentifier() else "column"
+        example = f"tables={{{name!r}: [{one!r}]}}"
+        if isinstance(columns, str):
+            raise ConfigError(f"tables: {name} must have a list of columns: write {example}")
+        if isinstance(columns, Mapping):
+            raise ConfigError(
+                f"tables: {name} holds a table of tables; quote a name with a schema: "
+                f"\"{name}.{next(iter(columns), 'table')}\" = ['column']"
+            )
+        if not isinstance(columns, Iterable):
+            raise ConfigError(f"tables: {name} must have a list of columns: write {example}")
+        names = _texts(f"tables: {name}", columns, example)
+        if not names:
+            raise ConfigError(f"tables: {name} has no columns: name them ({example}) or leave the table out")
+        checked[name] = names
+    return Tables(checked)
+
+
+def mode(value: object) -> Mode:
+    try:
+        return Mode(str(value))
+    except ValueError:
+        from s3gc._options import nearest
+
+        known = [m.value for m in Mode]
+        hint = nearest(str(value).lower().replace("-", "_"), known)
+        raise ConfigError(f"mode must be one of {', '.join(known)}, got {show(value)}{hint}") from None
+
+
+def retention_days(value: object) -> float:
+    """Days, as given (an int stays an int)."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ConfigError(
+            f"retention_days must be a number of days, got {_kind_of_value(value)}: write retention_days=7"
+        )
+    if not math.isfinite(value) or not 0 <= value <= MAX_RETENTION_DAYS:
+        raise ConfigError(f"retention_days must be between 0 and {MAX_RETENTION_DAYS}, got {value}")
+    return value
+
+
+def exclude_prefixes(value: object) -> tuple[str, ...]:
+    return _texts("exclude_prefixes", value, f"[{show(value)}]" if isinstance(value, str) else '["backups/"]')
+
+
+def vault_path(value: object) -> str:
+    """A folder, or a URL that a plugin opens; ``~`` is the home folder."""
+    if isinstance(value, Path):
+        value = str(value)
+    if isinstance(value, os.PathLike) or not isinstance(value, str):
+        raise ConfigError(f"vault_path must be a folder (text or Path), got {_kind_of_value(value)}")
+    text = _text("vault_path", value)
+    parts = split_url(text)
+    if parts is not None and not parts[1]:
+        raise ConfigError(f"vault_path {redact(text)} names no place: write a folder or scheme://place")
+    return os.path.expanduser(text) if parts is None else text
+
+
+def compression(value: object) -> str:
+    text = _text("compression", value)
+    if not re.fullmatch(r"[a-z0-9][a-z0-9._+-]*", text):
+        raise ConfigError(f"compression must be a codec's name such as zstd, got {show(text)}")
+    return text
+
+
+def cdc_backend(value: object) -> str | None:
+    if value is None:
+        return None
+    if value not in ("postgres", "mysql"):
+        meant = {"postgresql": "postgres", "pg": "postgres", "mariadb": "mysql"}.get(str(value).lower())
+        hint = f": did you mean {meant!r}?" if meant else ""
+        raise ConfigError(f"cdc_backend must be 'postgres', 'mysql' or None, got {show(value)}{hint}")
+    return str(value)
+
+
+def schedule_cron(value: object) -> str | None:
+    if value is None:
+        return None
+    if not isinstance(value, str) or not _CLOCK.fullmatch(value):
+        raise ConfigError(
+            f'schedule_cron must be a time of day in UTC as "HH:MM", such as "03:30", got {show(value)}'
+        )
+    return value
+
+
+def admin_api_key(value: object) -> str | None:
+    return None if value is None else _text("admin_api_key", value)
+
+
+def safety(value: object) -> Safety:
+    if isinstance(value, Safety):
+        return value
+    hint = f"Safety.{value}()" if value in ("full", "none", "demo") else "Safety.full()"
+    raise ConfigError(f"safety must be a Safety, got {_kind_of_value(value)}: write safety={hint}")
+
+
+def together(options: Any) -> None:
+    """What no option can check alone: options that contradict one another."""
+    backend, cdc_url = options.cdc_backend, options.cdc_connection_url
+    if backend and not cdc_url:
+        raise ConfigError(
+            f"cdc_backend={backend!r} needs cdc_connection_url: the database whose changes are followed "
+            "(often the same as database_url)"
+        )
+    if cdc_url and not backend:
+        kind = database_kind(cdc_url)
+        fix = (
+            f"cdc_backend={kind!r}" if kind in ("postgres", "mysql") else "cdc_backend='postgres' or 'mysql'"
+        )
+        raise ConfigError(
+            f"cdc_connection_url needs {fix}; to scan without following changes use database_url"
+        )
+    for name, value in (("cdc_connection_url", cdc_url), ("database_url", options.database_url)):
+        if backend and value and database_kind(value) != backend:
+            raise ConfigError(
+                f"{name} is a {database_kind(value)} URL and cdc_backend is {backend!r}: "
+                "make them the same database"
+            )
+    vault = split_url(options.vault_path)
+    if vault and not options.registry_url:
+        raise ConfigError(
+            f"vault_path {redact(options.vault_path)} is not a local folder, so registry_url must say where "
+            "the registry is: sqlite:///PATH"
+        )
+
+
+def store_and_endpoint(options: Any) -> None:
+    """An endpoint belongs to S3."""
+    store = split_url(options.bucket)
+    if store and store[0] in ("file", "memory") and options.endpoint_url:
+        raise ConfigError(
+            f"endpoint_url is for S3, and the bucket is {redact(options.bucket)}: leave one of them out"
+        )

@@ -1,0 +1,372 @@
+"""The configuration: what to look at, what to leave alone, how careful to be.
+
+Three ways lead here: :func:`create_config` (code), :func:`create_config_from_env` (environment) and
+:func:`load_config` (``s3gc.toml``). A fourth, :mod:`s3gc.builder`, builds it step by step. All of them check
+the same things, and none opens a connection.
+
+A configuration without any place of references (no ``database_url``, ``cdc_connection_url`` or ``sources``)
+is legal here, because sources can be handed to ``Collector.open`` as objects: the collector refuses to run
+without one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Literal, Never
+
+from attrs import fields, frozen
+
+from s3gc import _checks
+from s3gc._json import converter, dumps
+from s3gc._options import REQUIRED, Option, describe, nearest, option, refuse_unknown
+from s3gc._redact import HIDDEN, identity, redact, scrub
+from s3gc.errors import ConfigError
+from s3gc.model import Mode
+from s3gc.safety import Safety
+
+__all__ = [
+    "OPTIONS",
+    "Config",
+    "Draft",
+    "Option",
+    "create_config",
+    "create_config_from_env",
+    "load_config",
+    "nearest",
+    "scrub",
+]
+
+REGISTRY_FILE = "registry.sqlite3"
+"""The default registry's file, inside the vault's folder."""
+
+
+@frozen(kw_only=True, repr=False)
+class Draft:
+    """A configuration that has no bucket yet. All values are checked as soon as they are set.
+
+    Raises:
+        ConfigError: an option is malformed or contradicts another one.
+    """
+
+    region: str = option(
+        _checks.region,
+        "us-east-1",
+        type="text",
+        env="AWS_REGION",
+        help="The bucket's AWS region, or the name that your S3 server expects.",
+    )
+    endpoint_url: str | None = option(
+        _checks.endpoint_url,
+        None,
+        type="URL",
+        env="S3GC_ENDPOINT_URL",
+        help="The S3 server, if it isn't AWS.",
+        secret=True,
+    )
+    tables: Mapping[str, tuple[str, ...]] = option(
+        _checks.tables,
+        _checks.Tables({}),
+        type="table -> columns",
+        env="S3GC_TABLES",
+        help="The tables of the database and those of their columns that hold keys or URLs.",
+    )
+    database_url: str | None = option(
+        _checks.url("database_url", "postgresql://user@host/database"),
+        None,
+        type="URL",
+        env="DATABASE_URL",
+        help="The database whose tables are scanned for references (SQLAlchemy's form of URL).",
+        secret=True,
+    )
+    sources: tuple[str, ...] = option(
+        _checks.sources,
+        (),
+        type="list of URLs",
+        env="S3GC_SOURCES",
+        help="Further places of references, opened by plugins.",
+        secret=True,
+    )
+    base_urls: tuple[str, ...] = option(
+        _checks.base_urls,
+        (),
+        type="list of URLs",
+        env="S3GC_BASE_URLS",
+        help="Addresses (of a CDN, say) below which the bucket's objects are served.",
+        secret=True,
+    )
+    mode: Mode = option(
+        _checks.mode,
+        Mode.DRY_RUN,
+        type="dry_run, audit_only or execute",
+        env="S3GC_MODE",
+        help="What a cycle may do: look; look and write the plan into the journal; delete.",
+    )
+    retention_days: float = option(
+        _checks.retention_days,
+        7,
+        type="days",
+        env="S3GC_RETENTION_DAYS",
+        help="Objects younger than this, by the store's clock, are kept.",
+    )
+    exclude_prefixes: tuple[str, ...] = option(
+        _checks.exclude_prefixes,
+        (),
+        type="list of texts",
+        env="S3GC_EXCLUDE_PREFIXES",
+        help="Folders to leave alone (images means images/); images* means all keys that begin so.",
+    )
+    vault_path: str = option(
+        _checks.vault_path,
+        "./s3gc_vault",
+        type="folder",
+        env="S3GC_VAULT_PATH",
+        help="Where backups and the journal live. One vault for each bucket.",
+    )
+    registry_url: str | None = option(
+        _checks.url("registry_url", "sqlite:///path/to/registry.sqlite3"),
+        None,
+        type="URL",
+        env="S3GC_REGISTRY_URL",
+        help=f"The index of references; by default the file {REGISTRY_FILE} in the vault's folder.",
+        secret=True,
+    )
+    compression: str = option(
+        _checks.compression,
+        "zstd",
+        type="name of a codec",
+        env="S3GC_COMPRESSION",
+        help="How backups are compressed, always bit-exactly.",
+    )
+    cdc_backend: str | None = option(
+        _checks.cdc_backend,
+        None,
+        type="postgres or mysql",
+        env="S3GC_CDC_BACKEND",
+        help="Follow the changes of a database of this kind.",
+    )
+    cdc_connection_url: str | None = option(
+        _checks.url("cdc_connection_url", "postgresql://user@host/database"),
+        None,
+        type="URL",
+        env="S3GC_CDC_CONNECTION_URL",
+        help="The database whose changes are followed; goes with cdc_backend.",
+        secret=True,
+    )
+    schedule_cron: str | None = option(
+        _checks.schedule_cron,
+        None,
+        type="HH:MM, UTC",
+        env="S3GC_SCHEDULE_CRON",
+        help="When a scheduled cycle starts each day.",
+    )
+    admin_api_key: str | None = option(
+        _checks.admin_api_key,
+        None,
+        type="text",
+        env="S3GC_ADMIN_API_KEY",
+        help="The key that the admin pages ask for.",
+        secret=True,
+    )
+    safety: Safety = option(
+        _checks.safety,
+        Safety.full(),
+        type="Safety",
+        help="Every safety number; Safety.full() or .none(), and .but(grace=...).",
+    )
+
+    def __attrs_post_init__(self) -> None:
+        _checks.together(self)
+
+    def redacted(self) -> dict[str, Any]:
+        """All options as JSON values, for showing: no secret in it. Times are seconds."""
+        shown: dict[str, Any] = converter.unstructure(
+            {a.name: getattr(self, a.name) for a in fields(type(self)) if a.name not in ("tables", "safety")}
+        )
+        for name, value in shown.items():
+            if isinstance(value, str) and "://" in value:
+                shown[name] = redact(value)
+        for name in ("sources", "base_urls"):
+            shown[name] = [redact(url) for url in shown[name]]
+        shown["mode"] = self.mode.value
+        shown["exclude_prefixes"] = list(self.exclude_prefixes)
+        if self.admin_api_key is not None:
+            shown["admin_api_key"] = HIDDEN
+        shown["tables"] = {table: list(columns) for table, columns in self.tables.items()}
+        shown["safety"] = converter.unstructure(self.safety)
+        return shown
+
+    def __repr__(self) -> str:
+        """The options that aren't at their defaults, without secrets."""
+        shown = self.redacted()
+        changed = (a.name for a in fields(type(self)) if getattr(self, a.name) != a.default)
+        return f"{type(self).__name__}({', '.join(f'{name}={shown[name]!r}' for name in changed)})"
+
+    @property
+    def retention(self) -> timedelta:
+        """``retention_days`` as a span of time."""
+        return timedelta(days=self.retention_days)
+
+    @property
+    def registry_location(self) -> str:
+        """``registry_url``, or the path of the default file inside the vault's folder."""
+        return self.registry_url or str(Path(self.vault_path) / REGISTRY_FILE)
+
+
+@frozen(kw_only=True, repr=False)
+class Config(Draft):
+    """A whole configuration: frozen, checked, safe to print.
+
+    Raises:
+        ConfigError: an option is malformed or contradicts another one.
+    """
+
+    bucket: str = option(
+        _checks.bucket,
+        type="name or URL",
+        env="S3_BUCKET",
+        help="The bucket: a name, or s3://NAME, file:///PATH, memory://NAME, or a plugin's URL.",
+        secret=True,
+    )
+
+    def __attrs_post_init__(self) -> None:
+        _checks.together(self)
+        _checks.store_and_endpoint(self)
+
+    @property
+    def store_url(self) -> str:
+        """The bucket as a URL: ``s3://NAME`` for a bare name."""
+        return self.bucket if "://" in self.bucket else f"s3://{self.bucket}"
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 (hex) of all that decides which objects may be deleted.
+
+        Left out, because they don't: the mode (a plan made in a dry run may be executed), where vault and
+        registry live, the codec, the schedule, the admin key, and every password and secret URL parameter (a
+        rotated password is no other configuration). Hosts, users and databases count.
+        """
+        decisive = {
+            "store": identity(self.store_url),
+            "region": self.region,
+            "endpoint": self.endpoint_url,
+            "tables": {table: sorted(columns) for table, columns in self.tables.items()},
+            "database": self.database_url and identity(self.database_url),
+            "cdc": [self.cdc_backend, self.cdc_connection_url and identity(self.cdc_connection_url)],
+            "sources": sorted(identity(url) for url in self.sources),
+            "base_urls": sorted(self.base_urls),
+            "retention_days": float(self.retention_days),
+            "exclude_prefixes": sorted(self.exclude_prefixes),
+            "safety": {k: v for k, v in converter.unstructure(self.safety).items() if k != "preset"},
+        }
+        return hashlib.sha256(dumps(decisive).encode("utf-8", "surrogatepass")).hexdigest()
+
+
+OPTIONS: tuple[Option, ...] = tuple(
+    sorted(describe(fields(Config)), key=lambda each: each.name != "bucket")  # the required one first
+)
+"""Every option, described once: docs, loaders and ``--help`` are made from this or checked against it."""
+
+
+def make(options: Mapping[str, Any]) -> Config:
+    """A configuration from options by name.
+
+    Raises:
+        ConfigError: an unknown option, a missing bucket, and all that :class:`Config` refuses.
+    """
+    refuse_unknown(options, (each.name for each in OPTIONS), "option")
+    if options.get("bucket", REQUIRED) is REQUIRED:
+        raise ConfigError("bucket is required: a name, or a URL such as s3://NAME or file:///PATH")
+    return Config(**options)
+
+
+def create_config(
+    bucket: str = REQUIRED,
+    *,
+    region: str = "us-east-1",
+    tables: Mapping[str, Iterable[str]] | None = None,
+    mode: Mode | Literal["dry_run", "audit_only", "execute"] = "dry_run",
+    retention_days: float = 7,
+    exclude_prefixes: Iterable[str] = (),
+    vault_path: str | Path = "./s3gc_vault",
+    cdc_backend: Literal["postgres", "mysql"] | None = None,
+    cdc_connection_url: str | None = None,
+    schedule_cron: str | None = None,
+    database_url: str | None = None,
+    endpoint_url: str | None = None,
+    sources: Iterable[str] = (),
+    base_urls: Iterable[str] = (),
+    registry_url: str | None = None,
+    compression: str = "zstd",
+    admin_api_key: str | None = None,
+    safety: Safety | None = None,
+    **unknown: Never,
+) -> Config:
+    """A configuration from code. Each option is described in :data:`OPTIONS` and in the docs.
+
+    ``tables`` maps each table to its columns (default: none). ``safety`` defaults to ``Safety.full()``.
+
+    Raises:
+        ConfigError: an option is unknown (the nearest is named), malformed, or contradicts another.
+    """
+    options: dict[str, Any] = dict(
+        bucket=bucket,
+        region=region,
+        tables={} if tables is None else tables,
+        mode=mode,
+        retention_days=retention_days,
+        exclude_prefixes=exclude_prefixes,
+        vault_path=vault_path,
+        cdc_backend=cdc_backend,
+        cdc_connection_url=cdc_connection_url,
+        schedule_cron=schedule_cron,
+        database_url=database_url,
+        endpoint_url=endpoint_url,
+        sources=sources,
+        base_urls=base_urls,
+        registry_url=registry_url,
+        compression=compression,
+        admin_api_key=admin_api_key,
+        safety=Safety.full() if safety is None else safety,
+    )
+    return make({**options, **unknown})
+
+
+def create_config_from_env(
+    tables: Mapping[str, Iterable[str]] | None = None,
+    environ: Mapping[str, str] | None = None,
+    **overrides: Any,
+) -> Config:
+    """A configuration from environment variables (named in :data:`OPTIONS`).
+
+    Args:
+        tables: table → columns; ``S3GC_TABLES`` must then be absent or say the same.
+        environ: read instead of ``os.environ``.
+        overrides: options by name that win over the environment.
+
+    Raises:
+        ConfigError: a variable is missing, malformed, contradicts another, or is an unknown ``S3GC_…``.
+    """
+    from s3gc._env import read_environment
+
+    return make(read_environment(tables, environ, overrides))
+
+
+def load_config(path: str | Path = "s3gc.toml", **overrides: Any) -> Config:
+    """A configuration from a TOML file.
+
+    Keys are the options' names; ``[tables]`` maps tables to columns; ``[safety]`` holds the safety numbers
+    (``preset = "full"``, times as ``"3d"``, ``"12h"``, ``"30m"`` or seconds). ``${NAME}`` in a URL or key is
+    replaced by that environment variable, as it is. A relative ``vault_path`` is relative to the file.
+
+    Args:
+        overrides: options by name that win over the file.
+
+    Raises:
+        ConfigError: the file is missing or isn't TOML; a key is unknown, malformed, or contradicts another.
+    """
+    from s3gc._toml import read_file
+
+    return make(read_file(Path(path), overrides))
