@@ -1,0 +1,49 @@
+# make demo    a whole cycle, from plan to restore, on a bucket and a database in a temporary folder
+# make test    everything that CI runs: lint, types, tests against real servers
+# Both set themselves up (Debian or Ubuntu with Python 3.11 and make) or say in one line what is missing.
+
+VENV ?= .venv
+PYTEST_ARGS ?= -n auto --dist loadfile
+
+BIN := $(VENV)/bin
+PACKAGING := pyproject.toml $(wildcard packages/*/pyproject.toml) scripts/setup
+
+.PHONY: demo test lint types unit bench lock clean help
+
+demo: $(VENV)/.s3gc-demo
+	@$(BIN)/s3gc demo
+
+test: lint types unit
+
+lint: $(VENV)/.s3gc-test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.s3gc-test
+	$(BIN)/mypy
+
+unit: $(VENV)/.s3gc-test
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+bench: $(VENV)/.s3gc-test
+	$(BIN)/python -m benchmarks
+
+lock: $(VENV)/.s3gc-test
+	scripts/lock
+
+help:
+	@sed -n 's/^# \(make .*\)/\1/p' Makefile
+
+$(VENV)/.s3gc-demo: constraints-demo.txt $(PACKAGING)
+	@scripts/setup demo $(VENV)
+	@touch $@
+
+$(VENV)/.s3gc-test: constraints.txt $(PACKAGING)
+	@scripts/setup test $(VENV)
+	@touch $@ $(VENV)/.s3gc-demo
+
+# Only a folder that is a virtual environment is removed.
+clean:
+	@if [ -f "$(VENV)/pyvenv.cfg" ]; then rm -rf -- "$(VENV)"; fi
+	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis dist build
+	find packages tests benchmarks scripts -name __pycache__ -type d -prune -exec rm -rf {} +
