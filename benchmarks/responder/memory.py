@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from email.utils import formatdate
 from functools import lru_cache
-from urllib.parse import quote
+from urllib.parse import quote_plus
 from xml.sax.saxutils import escape
 
 from attrs import Factory, define, field, frozen
@@ -61,8 +61,8 @@ class Page:
 
 
 def encode_key(name: str, url: bool) -> str:
-    """A key as it stands in a listing."""
-    return quote(name, safe="/~") if url else escape(name)
+    """A key as it stands in a listing; like AWS, a space becomes a plus."""
+    return quote_plus(name, safe="/") if url else escape(name)
 
 
 @define(eq=False)
