@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 from pathlib import Path
 
 import anyio
-from s3gc import Collector
 
 from benchmarks.workers import arguments, report
 from benchmarks.workers.s3gc_setup import configuration
+from s3gc import Collector
 
 
-async def main() -> None:
+async def main(options: argparse.Namespace, keys: list[str]) -> None:
     """Verify, restore, and tell every problem."""
-    options = arguments("database", "vault", "keys")
-    keys: list[str] = json.loads(Path(options.keys).read_text())
     async with Collector.open(configuration(options)) as collector:
         journal, vault = await collector.verify()
         problems = [*journal.problems, *vault.problems]
@@ -29,4 +28,5 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
-    anyio.run(main)
+    given = arguments("database", "vault", "keys")
+    anyio.run(main, given, json.loads(Path(given.keys).read_text()))

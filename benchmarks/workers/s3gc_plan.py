@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import anyio
-from s3gc import Collector
 
 from benchmarks.workers import arguments, report, timed
 from benchmarks.workers.s3gc_setup import configuration
+from s3gc import Collector
 
 
 async def main() -> None:

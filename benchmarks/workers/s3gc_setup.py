@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 
 import structlog
-from s3gc import Config, Safety, create_config
 
 from benchmarks.application import COLUMN, TABLE
+from s3gc import Config, Safety, create_config
 
 
 def configuration(options: argparse.Namespace) -> Config:
