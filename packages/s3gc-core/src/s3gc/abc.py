@@ -20,6 +20,7 @@ from s3gc.model import (
     DeleteOutcome,
     JournalDraft,
     JournalEntry,
+    Moment,
     ObjectAttributes,
     ObjectHead,
     ObjectInfo,
@@ -43,8 +44,11 @@ RESERVED_PREFIX = ".s3gc/"
 class ObjectReader(Protocol):
     """An object being read: what it is, then its bytes, once."""
 
-    info: ObjectInfo
-    attributes: ObjectAttributes
+    @property
+    def info(self) -> ObjectInfo: ...
+
+    @property
+    def attributes(self) -> ObjectAttributes: ...
 
     def chunks(self) -> AsyncIterator[bytes]:
         """The bytes in order, in pieces of at most a few MiB.
@@ -133,7 +137,7 @@ class ObjectStore(abc.ABC):
         """Whether this store can reach exactly this key."""
         return True
 
-    async def aclose(self) -> None:
+    async def aclose(self) -> None:  # noqa: B027 - nothing to release is a fine default
         """Release connections. May be called twice."""
 
 
@@ -199,7 +203,7 @@ class ReferenceSource(abc.ABC):
                 if reference.key in wanted:
                     yield reference
 
-    async def aclose(self) -> None:
+    async def aclose(self) -> None:  # noqa: B027 - nothing to release is a fine default
         """Release connections. May be called twice."""
 
 
@@ -265,9 +269,7 @@ class BackupSession(abc.ABC):
     """Backups on their way into packs. ``add`` may be called by several tasks at once."""
 
     @abc.abstractmethod
-    async def add(
-        self, info: ObjectInfo, attributes: ObjectAttributes, chunks: AsyncIterator[bytes]
-    ) -> None:
+    async def add(self, info: ObjectInfo, attributes: ObjectAttributes, chunks: AsyncIterator[bytes]) -> None:
         """Take one object. Not durable before :meth:`commit`.
 
         Raises:
@@ -326,32 +328,24 @@ class Vault(abc.ABC):
     async def verify(self) -> VaultCheck:
         """Read and decode every backup that the journal knows."""
 
-    async def aclose(self) -> None:
+    async def aclose(self) -> None:  # noqa: B027 - nothing to release is a fine default
         """Release files. May be called twice."""
 
 
 # --------------------------------------------------------------------------- gates
 
 
-class GateContext(Protocol):
-    """What a gate may look at besides the candidate itself. Plain values, no I/O."""
-
-    now: datetime
-    """By the store's clock."""
-
-
 class Gate(abc.ABC):
-    """One reason to keep an object: a pure function of a candidate and the evidence."""
+    """One reason to keep an object: a pure function of a candidate and the moment."""
 
     code: str
     """The reason code in plans, reports and the journal: lower case with underscores."""
 
     @abc.abstractmethod
-    def keeps(self, candidate: Candidate, context: GateContext) -> str | None:
+    def keeps(self, candidate: Candidate, moment: Moment) -> str | None:
         """Why this object stays, as one sentence with the numbers; None when this gate has no objection."""
 
-    def verdict(self, candidate: Candidate, context: GateContext) -> Verdict:
+    def verdict(self, candidate: Candidate, moment: Moment) -> Verdict:
         """The same as a value."""
-        why = self.keeps(candidate, context)
+        why = self.keeps(candidate, moment)
         return Verdict(self.code, why is not None, why or "passed")
-

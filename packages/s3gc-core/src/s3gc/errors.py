@@ -70,6 +70,10 @@ class PlanError(S3GCError):
     """A plan file is damaged, of another bucket or configuration, or too old to execute."""
 
 
+class Unsettled(S3GCError):
+    """Something was deleted and could not be confirmed yet: the next start goes on where this one ended."""
+
+
 class LeaseHeld(S3GCError):
     """Another collector works on this bucket at this moment."""
 

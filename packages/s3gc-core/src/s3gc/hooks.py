@@ -33,11 +33,14 @@ class Hooks:
 
     @hookspec(firstresult=True)
     def s3gc_open_source(self, url: str, config: Config, resolver: Resolver) -> ReferenceSource | None:
-        """Open the place of references at ``url``, or None. ``resolver.keys(value)`` finds keys in a value."""
+        """Open the place of references at ``url``, or None. ``resolver.keys(value)`` reads a value."""
 
     @hookspec(firstresult=True)
-    def s3gc_open_vault(self, url: str, config: Config) -> Vault | None:
-        """Open the vault at ``url`` (a path without a scheme is a local folder), or None."""
+    def s3gc_open_vault(self, url: str, config: Config, compressors: Sequence[Compressor]) -> Vault | None:
+        """Make the vault at ``url`` (a path without a scheme is a local folder), or None.
+
+        ``compressors`` are those of all plugins; new backups use the one that ``config.compression`` names.
+        """
 
     @hookspec
     def s3gc_compressors(self) -> Sequence[Compressor]:
@@ -49,17 +52,21 @@ class Hooks:
 
     @hookspec(firstresult=True)
     def s3gc_veto(self, candidate: Candidate) -> str | None:
-        """The last word before a deletion: a reason to keep this object, or None. An error keeps the batch."""
+        """The last word before a deletion: a reason to keep this object, or None. Errors keep the batch."""
 
     @hookspec
     def s3gc_event(self, event: str, data: Mapping[str, Any]) -> None:
-        """Something happened (see the event catalogue in the docs). Must be quick; errors are logged."""
+        """Something happened (see the event catalogue in the docs). Must be quick.
+
+        An error in it is like any other error: it ends the batch before its deletes.
+        """
 
 
 def create_plugin_manager(*, entry_points: bool = True) -> pluggy.PluginManager:
     """A plugin manager with s3gc's own defaults and, by ``entry_points``, all installed plugins.
 
-    Defaults are registered first, so that a plugin's ``s3gc_open_*`` is asked before them.
+    The defaults are registered first and pluggy asks the last registered first: a plugin's
+    ``s3gc_open_*`` goes before them.
     """
     from s3gc import _defaults
 

@@ -146,6 +146,13 @@ class Candidate:
 
 
 @frozen
+class Moment:
+    """What a gate may look at besides the candidate: when it is, by the store's clock."""
+
+    now: datetime
+
+
+@frozen
 class Verdict:
     """What one gate said of one object."""
 

@@ -55,7 +55,7 @@ class Safety:
     max_vault_fill: float = field(default=0.95, validator=[ge(0.0), le(1.0)])
     """The vault's file system may be filled to this share; beyond it nothing is backed up or deleted."""
 
-    batch_objects: int = field(default=2_000, validator=[instance_of(int), ge(1)])
+    batch_objects: int = field(default=5_000, validator=[instance_of(int), ge(1)])
     """Most objects of one sweep batch (verify, back up, fence, delete, confirm)."""
 
     batch_bytes: int = field(default=256 * 1024 * 1024, validator=[instance_of(int), ge(1)])

@@ -1,0 +1,28 @@
+"""The events that a cycle emits: to the log (structlog) and to plugins (``s3gc_event``)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+CATALOGUE: Mapping[str, str] = {
+    "gc_cycle_started": "A plan or a collect begins: operation_id, kind, mode.",
+    "listing_progress": "A page of the bucket was listed: operation_id, listed.",
+    "listing_completed": "The bucket was listed to its end: operation_id, objects.",
+    "source_synced": "References were read up to a fence: operation_id, source, position, references.",
+    "plan_made": "The plan is written: operation_id, path, scanned, candidates, objects, bytes, held.",
+    "batch_verified": "The direct read has looked at a batch: operation_id, objects, referenced.",
+    "batch_backed_up": "A batch is durable in the vault and was read back: operation_id, objects, bytes.",
+    "batch_fenced": "The fence after the back-up is passed, deletes come next: operation_id, objects.",
+    "object_backed_up_and_deleted": "One object was deleted: operation_id, s3_key, size.",
+    "object_resurrected": "A deleted object is back, because a row names it after all: operation_id, s3_key.",
+    "batch_completed": "A batch was confirmed: operation_id, deleted, resurrected.",
+    "batch_failed": "A batch ended before its deletes: operation_id, error.",
+    "object_restored": "A restore put an object back: operation_id, s3_key, size.",
+    "breaker_tripped": "A breaker holds the cycle: operation_id, code, subject, reason.",
+    "breaker_acknowledged": "A person let a breaker pass: code, subject, reason.",
+    "operation_recovered": "What a crash left open is settled: operation_id, deleted, resurrected.",
+    "gc_cycle_completed": "A collect ended well: operation_id, mode, deleted, duration.",
+    "gc_cycle_failed": "A plan or a collect ended with an error: operation_id, error.",
+    "restore_completed": "A restore ended: operation_id, restored, skipped, errors, dry_run.",
+}
+"""Name → when it is emitted, and with which data. A test checks that nothing else is emitted."""

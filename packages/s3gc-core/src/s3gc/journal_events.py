@@ -1,0 +1,43 @@
+"""The kinds of journal entries, each with what its data holds. These names are for ever."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+OPERATION_STARTED = "operation_started"
+PLAN_MADE = "plan_made"
+WOULD_DELETE = "would_delete"
+BACKED_UP = "backed_up"
+FENCE_REACHED = "fence_reached"
+DELETE_INTENDED = "delete_intended"
+DELETED = "deleted"
+DELETE_SKIPPED = "delete_skipped"
+RESURRECTED = "resurrected"
+BATCH_CONFIRMED = "batch_confirmed"
+OVERWRITTEN = "overwritten"
+RESTORED = "restored"
+BREAKER_TRIPPED = "breaker_tripped"
+BREAKER_ACKNOWLEDGED = "breaker_acknowledged"
+OPERATION_COMPLETED = "operation_completed"
+OPERATION_FAILED = "operation_failed"
+OPERATION_RECOVERED = "operation_recovered"
+
+CATALOGUE: Mapping[str, str] = {
+    OPERATION_STARTED: "kind, mode, config (digest), and of what it works on (plan, filters)",
+    PLAN_MADE: "digest of the plan file, positions, gates, counts, breakers",
+    WOULD_DELETE: "audit_only: an object that execute would delete, with its listing and reason",
+    BACKED_UP: "backup: the record of a durable, read-back and compared backup",
+    FENCE_REACHED: "positions that all sources were read at, after the back-up of this batch",
+    DELETE_INTENDED: "etag, size, last_modified, since, observations, reason: the next step is the delete",
+    DELETED: "backup: the record; recovered: true when a crash hid the answer",
+    DELETE_SKIPPED: "reason code and why an intended delete did not happen",
+    RESURRECTED: "why, and etag of the object put back",
+    BATCH_CONFIRMED: "positions of the last fence; every delete before it in this operation is confirmed",
+    OVERWRITTEN: "backup: the live object that a restore was told to overwrite",
+    RESTORED: "etag, sha256, deleted_seq: the entry that it undoes",
+    BREAKER_TRIPPED: "code, subject, reason, evidence",
+    BREAKER_ACKNOWLEDGED: "code, subject, reason",
+    OPERATION_COMPLETED: "counts, and seconds that it took",
+    OPERATION_FAILED: "error",
+    OPERATION_RECOVERED: "what a crash had left open and how it ended",
+}

@@ -1,0 +1,44 @@
+"""The numbers of a bucket's whole history, from the journal alone: they survive restarts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from s3gc import journal_events
+from s3gc.parts import Parts
+
+RUN_KINDS = frozenset({"collect"})
+
+
+async def metrics(parts: Parts) -> dict[str, Any]:
+    """Totals over all operations; sizes in bytes; ``last_error`` is cleared by the next good run."""
+    totals = dict.fromkeys(("total_deleted", "total_backed_up", "total_restored", "total_resurrected"), 0)
+    runs = 0
+    last_run_at: str | None = None
+    last_error: str | None = None
+    ends = {
+        journal_events.OPERATION_COMPLETED,
+        journal_events.OPERATION_FAILED,
+        journal_events.OPERATION_RECOVERED,
+    }
+    async for entry in parts.vault.journal.read(events=ends):
+        data = entry.data
+        for name in totals:
+            totals[name] += int(data.get(name.removeprefix("total_"), 0))
+        if data.get("kind") in RUN_KINDS:
+            runs += 1
+            last_run_at = entry.at.isoformat()
+        if entry.event == journal_events.OPERATION_FAILED:
+            last_error = str(data["error"])
+        elif data.get("kind") in RUN_KINDS:
+            last_error = None
+    stats = await parts.vault.stats()
+    return {
+        **totals,
+        "total_runs": runs,
+        "last_run_at": last_run_at,
+        "last_error": last_error,
+        "vault_size_bytes": stats.stored_bytes,
+        "avg_compression_ratio": stats.original_bytes / stats.stored_bytes if stats.stored_bytes else None,
+        "journal_entries": stats.journal_entries,
+    }

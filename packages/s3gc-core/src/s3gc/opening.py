@@ -1,0 +1,123 @@
+"""From a configuration to opened parts: asks the plugins, checks what fits together."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import timedelta
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import anyio
+import pluggy
+import structlog
+
+from s3gc.abc import Compressor, Gate, ObjectStore, ReferenceSource, Vault
+from s3gc.clock import Clock
+from s3gc.config import Config
+from s3gc.errors import ConfigError
+from s3gc.gates import standard_gates
+from s3gc.parts import Parts, source_name
+from s3gc.registry import Registry
+from s3gc.resolver import Resolver
+
+
+@asynccontextmanager
+async def open_parts(
+    config: Config,
+    *,
+    store: ObjectStore | None,
+    sources: Sequence[ReferenceSource],
+    vault: Vault | None,
+    gates: Sequence[Gate],
+    plugins: pluggy.PluginManager,
+    clock: Clock,
+    new_id: Callable[[], str],
+) -> AsyncIterator[Parts]:
+    """Open everything; close it in reverse order, whatever happens."""
+    hook = plugins.hook
+    async with AsyncExitStack() as stack:
+        store = store or _open_store(hook, config)
+        stack.push_async_callback(store.aclose)
+        resolver = Resolver(
+            store.bucket,
+            endpoint_hosts=[urlsplit(config.endpoint_url).netloc] if config.endpoint_url else [],
+            base_urls=config.base_urls,
+        )
+        all_sources = [*_open_sources(hook, config, resolver), *sources]
+        for source in all_sources:
+            stack.push_async_callback(source.aclose)
+        _check_names(all_sources)
+        vault = vault or _open_vault(hook, config)
+        stack.push_async_callback(vault.aclose)
+        await vault.open(store.url)
+        folder = Path(config.vault_path)
+        await anyio.Path(folder).mkdir(parents=True, exist_ok=True)
+        registry = Registry(config.registry_url or str(folder / "registry.sqlite3"))
+        stack.push_async_callback(registry.aclose)
+        await registry.open(store.url)
+        own = standard_gates(
+            exclude_prefixes=config.exclude_prefixes,
+            retention=timedelta(days=config.retention_days),
+            safety=config.safety,
+        )
+        plugged = [gate for some in hook.s3gc_gates(config=config) for gate in some]
+        yield Parts(
+            config=config,
+            store=store,
+            sources=tuple(all_sources),
+            vault=vault,
+            registry=registry,
+            gates=(*own, *plugged, *gates),
+            hook=hook,
+            clock=clock,
+            new_id=new_id,
+            log=structlog.get_logger("s3gc").bind(bucket=store.bucket),
+            folder=folder,
+        )
+
+
+def _open_store(hook: pluggy.HookRelay, config: Config) -> ObjectStore:
+    store: ObjectStore | None = hook.s3gc_open_store(url=config.store_url, config=config)
+    if store is None:
+        raise ConfigError(
+            f"no plugin opens the bucket {config.bucket!r}: write a bare name, s3://, file:// or memory://, "
+            "or install the plugin"
+        )
+    return store
+
+
+def _open_sources(hook: pluggy.HookRelay, config: Config, resolver: Resolver) -> list[ReferenceSource]:
+    urls = list(config.sources)
+    if config.cdc_backend is not None:
+        urls.insert(0, f"cdc+{config.cdc_connection_url}")
+    elif config.database_url is not None:
+        urls.insert(0, config.database_url)
+    opened: list[ReferenceSource] = []
+    for url in urls:
+        source: ReferenceSource | None = hook.s3gc_open_source(url=url, config=config, resolver=resolver)
+        if source is None:
+            scheme = url.partition(":")[0]
+            if scheme.startswith("cdc+"):
+                raise ConfigError(
+                    f"cdc_backend={config.cdc_backend!r} needs s3gc-cdc-{config.cdc_backend}, which isn't "
+                    "installed; to scan without change capture, give database_url and leave cdc_backend out"
+                )
+            raise ConfigError(f"no plugin opens the source {scheme}://…: is its distribution installed?")
+        opened.append(source)
+    return opened
+
+
+def _check_names(sources: Sequence[ReferenceSource]) -> None:
+    names = [source_name(source) for source in sources]
+    for name in names:
+        if names.count(name) > 1:
+            raise ConfigError(f"two sources are named {name!r}: give each a name of its own")
+
+
+def _open_vault(hook: pluggy.HookRelay, config: Config) -> Vault:
+    compressors: list[Compressor] = [one for some in hook.s3gc_compressors() for one in some]
+    vault: Vault | None = hook.s3gc_open_vault(url=config.vault_path, config=config, compressors=compressors)
+    if vault is None:
+        raise ConfigError(f"no plugin opens the vault {config.vault_path!r}: write the path of a folder")
+    return vault

@@ -1,0 +1,73 @@
+"""What an operation works with: one value that travels down. Nothing below it calls back up."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pluggy
+from attrs import frozen
+from structlog.typing import FilteringBoundLogger
+
+from s3gc import journal_events
+from s3gc._json import converter
+from s3gc.abc import Gate, ObjectStore, ReferenceSource, Vault
+from s3gc.clock import Clock
+from s3gc.config import Config
+from s3gc.errors import VaultError
+from s3gc.events import CATALOGUE
+from s3gc.model import JournalDraft, TrippedBreaker
+from s3gc.registry import Registry
+
+
+@frozen
+class Parts:
+    """The collector's parts, opened."""
+
+    config: Config
+    store: ObjectStore
+    sources: Sequence[ReferenceSource]
+    vault: Vault
+    registry: Registry
+    gates: Sequence[Gate]
+    hook: pluggy.HookRelay
+    clock: Clock
+    new_id: Callable[[], str]
+    log: FilteringBoundLogger
+    folder: Path  # local: lock, plans
+
+    def emit(self, event: str, **data: Any) -> None:
+        """Tell log and plugins. Never called between a delete and its confirmation.
+
+        A plugin's error goes up like any other: it ends the batch before its deletes (DESIGN 5.2).
+        """
+        if event not in CATALOGUE:
+            raise KeyError(f"event {event} is not in the catalogue")
+        if event != "listing_progress":
+            self.log.info(event, **data)
+        self.hook.s3gc_event(event=event, data=data)
+
+    async def tripped(self, operation_id: str, breakers: Sequence[TrippedBreaker]) -> None:
+        """Make it loud: journal, log, plugins."""
+        drafts = [
+            JournalDraft(journal_events.BREAKER_TRIPPED, operation_id, data=converter.unstructure(breaker))
+            for breaker in breakers
+        ]
+        try:
+            await self.vault.journal.append(drafts)
+        except VaultError as error:  # it may be the vault that tripped
+            self.log.error("journal_unwritable", operation_id=operation_id, error=str(error))
+        for breaker in breakers:
+            self.emit(
+                "breaker_tripped",
+                operation_id=operation_id,
+                code=breaker.code,
+                subject=breaker.subject,
+                reason=breaker.reason,
+            )
+
+
+def source_name(source: ReferenceSource) -> str:
+    """The name under which a source's rows stand in the registry."""
+    return source.name or type(source).__name__

@@ -1,0 +1,138 @@
+"""After a crash: finish or undo what the journal shows as open (P5)."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+
+from attrs import define, field
+
+from s3gc import gates, journal_events
+from s3gc.backup import same_object
+from s3gc.confirm import confirm
+from s3gc.errors import VaultCorrupt
+from s3gc.model import BackupRecord, JournalDraft, JournalEntry, ObjectInfo
+from s3gc.parts import Parts
+from s3gc.sweep import deletion_draft
+from s3gc.vault.records import record_from_json
+
+_ENDS = frozenset(
+    {journal_events.OPERATION_COMPLETED, journal_events.OPERATION_FAILED, journal_events.OPERATION_RECOVERED}
+)
+
+
+@define
+class _Open:
+    """What an operation left unconfirmed, and how much it had done in all."""
+
+    counts: Counter[str] = field(factory=Counter)
+
+    backups: dict[str, BackupRecord] = field(factory=dict)
+    intended: dict[str, JournalEntry] = field(factory=dict)
+    deleted: dict[str, BackupRecord] = field(factory=dict)
+
+
+async def open_operations(parts: Parts) -> list[str]:
+    """Operations that began and did not end, oldest first."""
+    begun: dict[str, None] = {}
+    events = _ENDS | {journal_events.OPERATION_STARTED}
+    async for entry in parts.vault.journal.read(events=events):
+        if entry.event == journal_events.OPERATION_STARTED:
+            begun[entry.operation_id] = None
+        else:
+            begun.pop(entry.operation_id, None)
+    return list(begun)
+
+
+async def recover(parts: Parts) -> None:
+    """Bring every open operation to its end. Call under the lease; may itself be interrupted and repeated.
+
+    Raises:
+        S3GCError: it can't be finished now (store or vault unreachable); it stays open.
+    """
+    for operation_id in await open_operations(parts):
+        left = await _read(parts, operation_id)
+        deleted = dict(left.deleted)
+        drafts = []
+        for key, intent in left.intended.items():
+            record = left.backups.get(key)
+            if record is None:
+                raise VaultCorrupt(
+                    f"the journal has an intent to delete {key!r} in {operation_id} without a backup: "
+                    "run audit verify"
+                )
+            found = await parts.store.stat(key)
+            if found is not None and same_object(_listed(record), found):
+                drafts.append(
+                    JournalDraft(
+                        journal_events.DELETE_SKIPPED,
+                        operation_id,
+                        key,
+                        {
+                            "reason": gates.INTERRUPTED,
+                            "detail": "still there: a crash came before the delete",
+                            "intent": intent.seq,
+                        },
+                    )
+                )
+            else:
+                # Gone, or another upload is there now: that version is only in the vault.
+                deleted[key] = record
+                drafts.append(deletion_draft(record, operation_id, recovered=True))
+        if drafts:
+            await parts.vault.journal.append(drafts)
+        back = await confirm(parts, deleted, operation_id) if deleted else ()
+        await parts.vault.journal.append(
+            [
+                JournalDraft(
+                    journal_events.OPERATION_RECOVERED,
+                    operation_id,
+                    data=_counts(left, len(deleted), len(back)),
+                )
+            ]
+        )
+        parts.emit(
+            "operation_recovered", operation_id=operation_id, deleted=len(deleted), resurrected=len(back)
+        )
+
+
+async def _read(parts: Parts, operation_id: str) -> _Open:
+    """Entries after the last confirmation; older ones are settled."""
+    left = _Open()
+    async for entry in parts.vault.journal.read(operation_id=operation_id):
+        left.counts[entry.event] += 1
+        match entry.event:
+            case journal_events.BACKED_UP if entry.key is not None:
+                left.backups[entry.key] = _record(entry.data)
+            case journal_events.DELETE_INTENDED if entry.key is not None:
+                left.intended[entry.key] = entry
+            case journal_events.DELETED if entry.key is not None:
+                left.intended.pop(entry.key, None)
+                left.deleted[entry.key] = _record(entry.data)
+            case journal_events.DELETE_SKIPPED | journal_events.RESURRECTED if entry.key is not None:
+                left.intended.pop(entry.key, None)
+                left.deleted.pop(entry.key, None)
+            case journal_events.BATCH_CONFIRMED:
+                left = _Open(counts=left.counts)
+    return left
+
+
+def _counts(left: _Open, deleted: int, back: int) -> dict[str, int]:
+    """Totals of the whole operation, in the terms of OPERATION_COMPLETED."""
+    counts = left.counts
+    newly = deleted - len(left.deleted)
+    resurrected = counts[journal_events.RESURRECTED] + back
+    return {
+        "deleted": counts[journal_events.DELETED] + newly - resurrected,
+        "backed_up": counts[journal_events.BACKED_UP],
+        "restored": counts[journal_events.RESTORED],
+        "resurrected": resurrected,
+    }
+
+
+def _record(data: Mapping[str, object]) -> BackupRecord:
+    return record_from_json(data["backup"])  # type: ignore[arg-type]
+
+
+def _listed(record: BackupRecord) -> ObjectInfo:
+    return ObjectInfo(record.key, record.size, record.etag, record.last_modified, record.version_id)

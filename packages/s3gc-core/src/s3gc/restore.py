@@ -1,0 +1,150 @@
+"""A restore: choose from the journal what to bring back, then put it back, one object at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+
+from attrs import define, frozen
+
+from s3gc import journal_events
+from s3gc._pool import each
+from s3gc.backup import back_up
+from s3gc.errors import PreconditionFailed, S3GCError
+from s3gc.model import BackupRecord, JournalDraft, JournalEntry, ObjectHead, RestoreReport
+from s3gc.parts import Parts
+from s3gc.putback import put_back
+from s3gc.vault.records import record_from_json, record_to_json
+
+ALREADY_THERE = "already there, the same object"
+NEWER = "another object is there now: give overwrite=True to replace it (it is backed up first)"
+
+
+@frozen
+class Selection:
+    """What to restore; all given filters must match.
+
+    ``at`` means: as the bucket was at that time, as far as s3gc removed anything since.
+    """
+
+    key: str | None = None
+    prefix: str | None = None
+    operation_id: str | None = None
+    at: datetime | None = None
+
+
+@define
+class _Choice:
+    entry: JournalEntry
+    record: BackupRecord
+
+
+async def choose(parts: Parts, selection: Selection) -> Mapping[str, _Choice]:
+    """By key the removed version to bring back: the latest, or the one that was live at ``at``."""
+    chosen: dict[str, _Choice] = {}
+    at = selection.at
+    async for entry in parts.vault.journal.read(
+        key=selection.key,
+        prefix=selection.prefix,
+        operation_id=selection.operation_id,
+        events={journal_events.DELETED, journal_events.OVERWRITTEN},
+    ):
+        if entry.key is None:
+            continue
+        record = record_from_json(entry.data["backup"])
+        if at is None:
+            chosen[entry.key] = _Choice(entry, record)
+        elif entry.at > at >= record.last_modified and entry.key not in chosen:
+            # The first removal after that moment took the version that was live then.
+            chosen[entry.key] = _Choice(entry, record)
+    return chosen
+
+
+async def restore(
+    parts: Parts, operation_id: str, selection: Selection, *, dry_run: bool, overwrite: bool
+) -> RestoreReport:
+    """Bring objects back. Never over a live object unless ``overwrite``; then that one is backed up first.
+
+    An object that fails is reported in ``errors`` and the rest goes on: nothing is deleted by a restore.
+    """
+    started = parts.clock.monotonic()
+    restored: list[str] = []
+    skipped: dict[str, str] = {}
+    errors: dict[str, str] = {}
+    chosen = await choose(parts, selection)
+
+    async def one(choice: _Choice) -> None:
+        key = choice.record.key
+        try:
+            live = await parts.store.head(key)
+            why = _skip(live, choice.record, overwrite=overwrite)
+            if why is not None:
+                skipped[key] = why
+                return
+            if not dry_run:
+                await _put_back(parts, operation_id, choice, live)
+            restored.append(key)
+        except PreconditionFailed:
+            skipped[key] = NEWER
+        except S3GCError as error:
+            errors[key] = str(error)
+
+    await each([chosen[key] for key in sorted(chosen)], one)
+    if selection.key is not None and not chosen:
+        errors[selection.key] = "the journal knows no removal of this key that matches"
+    return RestoreReport(
+        operation_id=operation_id,
+        dry_run=dry_run,
+        restored=sorted(restored),
+        skipped=skipped,
+        errors=errors,
+        duration=timedelta(seconds=parts.clock.monotonic() - started),
+    )
+
+
+def _skip(live: ObjectHead | None, record: BackupRecord, *, overwrite: bool) -> str | None:
+    if live is None:
+        return None
+    if (
+        live.info.etag == record.etag
+        and live.info.size == record.size
+        and live.attributes == record.attributes
+    ):
+        return ALREADY_THERE
+    return None if overwrite else NEWER
+
+
+async def _put_back(parts: Parts, operation_id: str, choice: _Choice, live: ObjectHead | None) -> None:
+    if live is not None:
+        await _keep_overwritten(parts, operation_id, live)
+    written = await put_back(parts, choice.record, overwrite=live is not None)
+    await parts.vault.journal.append(
+        [
+            JournalDraft(
+                journal_events.RESTORED,
+                operation_id,
+                choice.record.key,
+                {"etag": written.etag, "sha256": choice.record.sha256, "deleted_seq": choice.entry.seq},
+            )
+        ]
+    )
+    await parts.registry.listing.forget([choice.record.key])
+    parts.emit(
+        "object_restored", operation_id=operation_id, s3_key=choice.record.key, size=choice.record.size
+    )
+
+
+async def _keep_overwritten(parts: Parts, operation_id: str, live: ObjectHead) -> None:
+    """The live object is somebody's file: into the vault with it before it is replaced (P2)."""
+    async with parts.vault.session(operation_id) as session:
+        records, kept = await back_up(parts, session, [live.info], operation_id)
+    for _, why in kept.values():
+        raise S3GCError(f"the live object could not be backed up, so it was not overwritten: {why}")
+    await parts.vault.journal.append(
+        [
+            JournalDraft(
+                journal_events.OVERWRITTEN, operation_id, record.key, {"backup": record_to_json(record)}
+            )
+            for record in records.values()
+        ]
+    )

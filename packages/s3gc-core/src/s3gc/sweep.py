@@ -1,0 +1,315 @@
+"""The sweep: a plan executed by batches. It deletes nothing that isn't in the plan, and may only shrink it.
+
+Each batch: verify → back up → fence → gates again → delete → confirm. An unexpected error before the
+deletes ends the batch; after the first delete nothing but the confirmation ends it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+import anyio
+import anyio.to_thread
+from attrs import Factory, define, frozen
+
+from s3gc import gates, journal_events
+from s3gc._pool import each
+from s3gc.abc import BackupSession
+from s3gc.backup import back_up, same_object
+from s3gc.breakers import unconditional_delete
+from s3gc.confirm import confirm
+from s3gc.errors import CycleHeld, S3GCError, SourceError, StoreError, Unsettled, VaultError
+from s3gc.gates import first_objection
+from s3gc.keylist import KeyCollector
+from s3gc.model import (
+    BackupRecord,
+    Candidate,
+    DeleteOutcome,
+    JournalDraft,
+    Moment,
+    ObjectInfo,
+    PlanEntry,
+    Position,
+    TrippedBreaker,
+)
+from s3gc.parts import Parts
+from s3gc.plan import Plan
+from s3gc.reading import fences, referenced_among
+from s3gc.vault.records import record_to_json
+
+FAILED_BATCHES = 3
+"""The sweep ends after so many failed batches in a row: the store is down, not one object."""
+
+LOOKS = 5
+"""How often to look whether an object is gone when a delete's answer was lost, with growing pauses."""
+
+
+@define
+class Tally:
+    """What a sweep did, as it goes."""
+
+    deleted: KeyCollector
+    backed_up: int = 0
+    bytes_deleted: int = 0
+    kept: Counter[str] = Factory(Counter)
+    resurrected: list[str] = Factory(list)
+    errors: list[str] = Factory(list)
+    held_by: list[TrippedBreaker] = Factory(list)
+
+
+@frozen
+class _Doomed:
+    """An object on its way out: what was listed, what keeps it recoverable, and why it goes."""
+
+    entry: PlanEntry
+    record: BackupRecord
+
+
+async def sweep(parts: Parts, plan: Plan, operation_id: str, tally: Tally) -> None:
+    """Execute a plan. ``tally`` is right at every moment, also when this raises."""
+    held = unconditional_delete(await parts.store.probe(), parts.config.safety)
+    if held:
+        raise CycleHeld(held)
+    failed = 0
+    async with parts.vault.session(operation_id) as session:
+        for batch in _batches(
+            plan.entries(), parts.config.safety.batch_objects, parts.config.safety.batch_bytes
+        ):
+            try:
+                await _batch(parts, session, batch, operation_id, tally)
+                failed = 0
+            except (SourceError, VaultError) as error:
+                # Evidence or the way back is missing: that concerns every batch, not this one.
+                code = "source_failed" if isinstance(error, SourceError) else "vault_unusable"
+                raise CycleHeld([TrippedBreaker(code, "", str(error))]) from error
+            except StoreError as error:
+                failed += 1
+                tally.errors.append(f"batch of {len(batch)} objects kept: {error}")
+                parts.emit("batch_failed", operation_id=operation_id, error=str(error))
+                if failed == FAILED_BATCHES:
+                    raise S3GCError(
+                        f"{failed} batches in a row failed, the sweep ended; the last error: {error}"
+                    ) from error
+
+
+def _batches(entries: Iterator[PlanEntry], most: int, most_bytes: int) -> Iterator[list[PlanEntry]]:
+    batch: list[PlanEntry] = []
+    size = 0
+    for entry in entries:
+        batch.append(entry)
+        size += entry.object.size
+        if len(batch) >= most or size >= most_bytes:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
+
+
+async def _batch(
+    parts: Parts, session: BackupSession, batch: Sequence[PlanEntry], operation_id: str, tally: Tally
+) -> None:
+    entries = {entry.object.key: entry for entry in batch}
+    try:
+        doomed, positions = await _prepare(parts, session, entries, operation_id, tally)
+    except BaseException:
+        tally.kept[gates.BATCH_FAILED] += len(entries)
+        raise
+    if not doomed:
+        return
+
+    # From the intent to the confirmation nothing may stop us half way: a cancel waits for the batch's end.
+    with anyio.CancelScope(shield=True):
+        await parts.vault.journal.append(_intents(doomed, positions, operation_id))
+        try:
+            deleted = await _delete(parts, doomed, operation_id, tally)
+            back = await confirm(parts, deleted, operation_id)
+        except S3GCError as error:
+            raise Unsettled(
+                f"{error} (the journal has all that is open; the next start settles it)"
+            ) from error
+    gone = [one.entry.object for one in doomed if one.record.key in deleted and one.record.key not in back]
+    tally.deleted.extend(found.key for found in gone)
+    tally.bytes_deleted += sum(found.size for found in gone)
+    tally.resurrected.extend(back)
+    for found in gone:
+        parts.emit(
+            "object_backed_up_and_deleted", operation_id=operation_id, s3_key=found.key, size=found.size
+        )
+    for key in back:
+        parts.emit("object_resurrected", operation_id=operation_id, s3_key=key)
+    parts.emit("batch_completed", operation_id=operation_id, deleted=len(gone), resurrected=len(back))
+
+
+async def _prepare(
+    parts: Parts, session: BackupSession, entries: dict[str, PlanEntry], operation_id: str, tally: Tally
+) -> tuple[list[_Doomed], Sequence[Position]]:
+    """All that comes before the first delete. Takes what must stay out of ``entries``."""
+    whole = len(entries)
+
+    # verify: the database itself, past the registry
+    await _drop_referenced(parts, entries, tally)
+    parts.emit(
+        "batch_verified",
+        operation_id=operation_id,
+        objects=len(entries),
+        referenced=whole - len(entries),
+    )
+
+    # back up
+    records, kept = await back_up(parts, session, [entry.object for entry in entries.values()], operation_id)
+    for key, (code, _) in kept.items():
+        del entries[key]
+        tally.kept[code] += 1
+    tally.backed_up += len(records)
+    parts.emit(
+        "batch_backed_up",
+        operation_id=operation_id,
+        objects=len(records),
+        bytes=sum(record.size for record in records.values()),
+    )
+
+    # fence, then everything again: what became referenced, changed or vetoed while we copied stays
+    positions = await fences(parts)
+    await _drop_referenced(parts, entries, tally)
+    await _drop_changed(parts, entries, tally)
+    await _drop_by_gates(parts, entries, tally)
+    doomed = [_Doomed(entry, records[key]) for key, entry in entries.items()]
+    parts.emit("batch_fenced", operation_id=operation_id, objects=len(doomed))
+    return doomed, positions
+
+
+async def _drop_referenced(parts: Parts, entries: dict[str, PlanEntry], tally: Tally) -> None:
+    referenced = await referenced_among(parts, entries.keys())
+    for key in referenced:
+        del entries[key]
+    tally.kept[gates.REFERENCED_NOW] += len(referenced)
+    await parts.registry.listing.forget(referenced.keys())
+
+
+async def _drop_changed(parts: Parts, entries: dict[str, PlanEntry], tally: Tally) -> None:
+    """A re-upload of the same bytes keeps the ETag and passes If-Match: look at last-modified too."""
+    changed: list[str] = []
+
+    async def look(entry: PlanEntry) -> None:
+        found = await parts.store.stat(entry.object.key)
+        if found is None or not same_object(entry.object, found):
+            changed.append(entry.object.key)
+
+    await each(list(entries.values()), look)
+    for key in changed:
+        del entries[key]
+    tally.kept[gates.CHANGED] += len(changed)
+
+
+async def _drop_by_gates(parts: Parts, entries: dict[str, PlanEntry], tally: Tally) -> None:
+    """Every gate again, on what the registry knows and not on what the plan's file says; then the vetoes."""
+    moment = Moment(await parts.store.now())
+    candidates: list[Candidate] = []
+    for entry in list(entries.values()):
+        known = await parts.registry.listing.free_since(entry.object)
+        since, observations = known or (moment.now, 0)
+        candidate = Candidate(entry.object, since, observations)
+        objection = first_objection(parts.gates, candidate, moment)
+        if objection is None:
+            candidates.append(candidate)
+        else:
+            del entries[entry.object.key]
+            tally.kept[objection[0]] += 1
+
+    if not parts.hook.s3gc_veto.get_hookimpls():
+        return
+    vetoed = await anyio.to_thread.run_sync(
+        lambda: [one.object.key for one in candidates if parts.hook.s3gc_veto(candidate=one) is not None]
+    )
+    for key in vetoed:
+        del entries[key]
+    tally.kept[gates.VETOED] += len(vetoed)
+
+
+def _intents(
+    doomed: Sequence[_Doomed], positions: Sequence[Position], operation_id: str
+) -> list[JournalDraft]:
+    fence = JournalDraft(
+        journal_events.FENCE_REACHED,
+        operation_id,
+        data={"positions": {position.source: position.value for position in positions}},
+    )
+    return [
+        fence,
+        *(
+            JournalDraft(
+                journal_events.DELETE_INTENDED,
+                operation_id,
+                one.record.key,
+                {
+                    "etag": one.entry.object.etag,
+                    "size": one.entry.object.size,
+                    "last_modified": one.entry.object.last_modified.isoformat(),
+                    "since": one.entry.unreferenced_since.isoformat(),
+                    "observations": one.entry.observations,
+                    "reason": one.entry.reason,
+                },
+            )
+            for one in doomed
+        ),
+    ]
+
+
+async def _delete(
+    parts: Parts, doomed: Sequence[_Doomed], operation_id: str, tally: Tally
+) -> dict[str, BackupRecord]:
+    """Delete, and journal how each ended. Returns the records of all that are gone by our hand."""
+    deleted: dict[str, BackupRecord] = {}
+    skipped: dict[str, tuple[str, str]] = {}
+
+    async def remove(one: _Doomed) -> None:
+        listed = one.entry.object
+        try:
+            outcome = await parts.store.delete(listed.key, if_match=listed.etag)
+        except StoreError as error:
+            if error.outcome_unknown and await is_gone(parts, listed):
+                deleted[listed.key] = one.record
+            else:
+                skipped[listed.key] = (gates.NOT_DELETED, str(error))
+                tally.errors.append(f"{listed.key!r} was not deleted: {error}")
+            return
+        if outcome is DeleteOutcome.DELETED:
+            deleted[listed.key] = one.record
+        else:
+            skipped[listed.key] = (gates.CHANGED, f"the store says: {outcome.value}")
+
+    await each(doomed, remove)
+    drafts = [deletion_draft(record, operation_id) for record in deleted.values()]
+    drafts += [
+        JournalDraft(journal_events.DELETE_SKIPPED, operation_id, key, {"reason": code, "detail": detail})
+        for key, (code, detail) in skipped.items()
+    ]
+    await parts.vault.journal.append(drafts)
+    for code, _ in skipped.values():
+        tally.kept[code] += 1
+    return deleted
+
+
+def deletion_draft(record: BackupRecord, operation_id: str, *, recovered: bool = False) -> JournalDraft:
+    """The journal's entry of a deletion: all that a restore needs."""
+    data: dict[str, object] = {"backup": record_to_json(record)}
+    if recovered:
+        data["recovered"] = True
+    return JournalDraft(journal_events.DELETED, operation_id, record.key, data)
+
+
+async def is_gone(parts: Parts, listed: ObjectInfo) -> bool:
+    """Look whether an object is gone after a delete whose answer was lost.
+
+    Raises:
+        StoreError: the store doesn't answer; the intent stays open in the journal for the next start.
+    """
+    for attempt in range(LOOKS):
+        try:
+            return await parts.store.stat(listed.key) is None
+        except StoreError:
+            if attempt == LOOKS - 1:
+                raise
+            await anyio.sleep(0.5 * 2**attempt)
+    raise AssertionError("unreachable")
