@@ -1,0 +1,68 @@
+"""Deleting one object, on condition, and saying what happened."""
+
+from __future__ import annotations
+
+from s3gc.errors import StoreError
+from s3gc.model import DeleteOutcome
+from s3gc.stores.s3._client import Client
+from s3gc.stores.s3._errors import Teller, was_rejected
+from s3gc.stores.s3._headers import quoted_etag
+from s3gc.stores.s3._lookup import Lookup
+from s3gc.stores.s3._traits import Condition, Traits
+from s3gc.stores.s3._transport import Call
+from s3gc.stores.s3._xml import bare_etag
+
+
+class Deletion:
+    """Deletes objects whose ETag is the one given.
+
+    Unless a probe has proven that the server honours ``If-Match``, the ETag is compared first; what is
+    written in between is lost on a server that ignores the header.
+
+    A request whose answer is lost is never sent again: it may have been carried out, and the same bytes may
+    have been uploaded since. The store looks instead. The object gone counts as DELETED, because a delete of
+    ours was on its way; anything else is an unknown outcome, because that delete may still be carried out.
+    """
+
+    def __init__(self, client: Client, traits: Traits, lookup: Lookup, failed: Teller) -> None:
+        self._client = client
+        self._traits = traits
+        self._lookup = lookup
+        self._failed = failed
+
+    async def delete(self, key: str, if_match: str) -> DeleteOutcome:
+        if self._traits.conditional_delete is not Condition.HONOURED:
+            now = await self._lookup.head(key)
+            if now is None:
+                return DeleteOutcome.MISSING
+            if bare_etag(now.headers.get("etag", "")) != bare_etag(if_match):
+                return DeleteOutcome.CHANGED
+        refused = self._traits.conditional_delete is Condition.REFUSED
+        call = Call("DELETE", key, headers={} if refused else {"if-match": quoted_etag(if_match)})
+        try:
+            answer = (await self._client.request(call, repeat=False)).answer
+        except StoreError as error:
+            if not error.outcome_unknown:
+                raise
+            return await self._settle(key, error)
+        if answer.status in (200, 204):
+            return DeleteOutcome.DELETED
+        if self._lookup.is_missing(answer):
+            return DeleteOutcome.MISSING
+        if answer.status in (409, 412):
+            return DeleteOutcome.CHANGED
+        told = self._failed(answer, f"delete {key!r}", "s3:DeleteObject (and s3:GetObject for the condition)")
+        if answer.status >= 500 and answer.status != 501 and not was_rejected(answer):
+            return await self._settle(key, told)
+        raise told
+
+    async def _settle(self, key: str, error: StoreError) -> DeleteOutcome:
+        """After a delete without a clear answer: is the object gone?"""
+        try:
+            gone = self._lookup.is_missing(await self._lookup.look(key))
+        except StoreError:
+            gone = False
+        if gone:
+            return DeleteOutcome.DELETED
+        message = f"it is not known whether {key!r} was deleted: {error}"
+        raise StoreError(message, outcome_unknown=True) from error

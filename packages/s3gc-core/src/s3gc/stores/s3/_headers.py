@@ -1,0 +1,130 @@
+"""An object's attributes as HTTP headers, both ways, to the letter."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from urllib.parse import quote
+
+from s3gc.errors import StoreError, UnreadableObject
+from s3gc.model import ObjectAttributes, ObjectInfo
+from s3gc.stores.s3._xml import bare_etag
+
+_META = "x-amz-meta-"
+_FIELDS = {
+    "content_type": "content-type",
+    "content_encoding": "content-encoding",
+    "content_language": "content-language",
+    "content_disposition": "content-disposition",
+    "cache_control": "cache-control",
+    "expires": "expires",
+    "website_redirect": "x-amz-website-redirect-location",
+    "storage_class": "x-amz-storage-class",
+}
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+_SURROGATE = re.compile(r"[\ud800-\udfff]")
+_MD5 = re.compile(r"[0-9a-f]{32}")
+
+
+def read_attributes(headers: Mapping[str, str], key: str, tags: Mapping[str, str]) -> ObjectAttributes:
+    """The attributes that an answer's headers tell of.
+
+    RFC 2047 words in metadata are kept as the store writes them: it decodes them again when they are put back
+    (Amazon S3 user guide, "Working with object metadata").
+
+    Raises:
+        UnreadableObject: some can't be told exactly, so they couldn't be put back.
+    """
+    if headers.get("x-amz-missing-meta", "0") != "0":
+        raise UnreadableObject(
+            f"{key!r} has metadata that the store can't put into headers: it can't be backed up exactly"
+        )
+    metadata = {name[len(_META) :]: value for name, value in headers.items() if name.startswith(_META)}
+    fields = {field: headers.get(name) for field, name in _FIELDS.items()}
+    for name, value in [*fields.items(), *metadata.items()]:
+        if value is not None and _SURROGATE.search(value + name):
+            raise UnreadableObject(
+                f"the attribute {name!a} of {key!r} is not UTF-8: it can't be backed up exactly"
+            )
+    return ObjectAttributes(**fields, metadata=metadata, tags=dict(tags))
+
+
+def write_attributes(attributes: ObjectAttributes) -> dict[str, str]:
+    """The headers that give an object these attributes.
+
+    Raises:
+        StoreError: a name or a value can't stand in a header unchanged.
+    """
+    headers: dict[str, str] = {}
+    for field, name in _FIELDS.items():
+        value = getattr(attributes, field)
+        if value is not None:
+            headers[name] = value
+    for name, value in attributes.metadata.items():
+        if not _TOKEN.fullmatch(name):
+            raise StoreError(
+                f"the metadata name {name!r} can't stand in a header: use letters, digits and '-'"
+            )
+        if f"{_META}{name.lower()}" in headers:
+            raise StoreError(f"the metadata name {name!r} is there twice: names don't differ by case")
+        headers[f"{_META}{name.lower()}"] = value
+    for name, value in headers.items():
+        if _CONTROL.search(value) or _SURROGATE.search(value) or value != value.strip():
+            raise StoreError(f"the value of {name} can't stand in a header unchanged: {value!r}")
+    if attributes.tags:
+        headers["x-amz-tagging"] = "&".join(
+            f"{quote(name, safe='')}={quote(value, safe='')}" for name, value in attributes.tags.items()
+        )
+    return headers
+
+
+def read_date(headers: Mapping[str, str], name: str, doing: str) -> datetime:
+    """A date in a header.
+
+    Raises:
+        StoreError: it isn't there or can't be read.
+    """
+    text = headers.get(name, "")
+    try:
+        when = parsedate_to_datetime(text)
+    except ValueError:
+        raise StoreError(f"could not {doing}: the answer's {name} is {text!r}, not a date") from None
+    return when.replace(tzinfo=UTC) if when.tzinfo is None else when.astimezone(UTC)
+
+
+def read_info(headers: Mapping[str, str], key: str) -> ObjectInfo:
+    """The object that an answer to HEAD or GET tells of.
+
+    Raises:
+        StoreError: size, ETag or last-modified are missing or garbled.
+    """
+    doing = f"read what {key!r} is"
+    etag, size = bare_etag(headers.get("etag", "")), headers.get("content-length", "")
+    if not etag or not re.fullmatch(r"\d+", size):
+        raise StoreError(f"could not {doing}: the answer has no ETag or no Content-Length")
+    return ObjectInfo(
+        key=key,
+        size=int(size),
+        etag=etag,
+        last_modified=read_date(headers, "last-modified", doing),
+        version_id=headers.get("x-amz-version-id"),
+        storage_class=headers.get("x-amz-storage-class"),
+    )
+
+
+def quoted_etag(etag: str) -> str:
+    """An ETag as If-Match wants it."""
+    return etag if etag.startswith('W/"') else f'"{etag}"'
+
+
+def md5_of(headers: Mapping[str, str]) -> str | None:
+    """The MD5 of the body, hex, if the ETag is one (S3 API reference, "Object": ETag); else None."""
+    if headers.get("x-amz-server-side-encryption", "AES256") != "AES256":
+        return None
+    if "x-amz-server-side-encryption-customer-algorithm" in headers:
+        return None
+    etag = bare_etag(headers.get("etag", ""))
+    return etag if _MD5.fullmatch(etag) else None

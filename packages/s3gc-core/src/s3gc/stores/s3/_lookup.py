@@ -1,0 +1,77 @@
+"""What an object is: HEAD, the reason of a failure, and tags."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from s3gc.errors import PreconditionFailed, StoreError, UnreadableObject
+from s3gc.stores.s3._client import Client
+from s3gc.stores.s3._errors import Teller, fault_of
+from s3gc.stores.s3._traits import Traits
+from s3gc.stores.s3._transport import Answer, Call
+from s3gc.stores.s3._xml import parse_tags
+
+
+class Lookup:
+    """Reads all but the bytes of objects."""
+
+    def __init__(self, client: Client, traits: Traits, failed: Teller) -> None:
+        self._client = client
+        self._traits = traits
+        self._failed = failed
+        self._trust = client.options.trust_tag_count
+
+    async def head(self, key: str) -> Answer | None:
+        answer = (await self._client.request(Call("HEAD", key))).answer
+        if answer.status == 200:
+            return answer
+        # HEAD has no body to tell why. A bucket that is gone must not look like an object that is gone.
+        why = await self.look(key)
+        if why.status in (200, 206, 416):
+            raise StoreError(
+                f"could not read what {key!r} is: HEAD says {answer.status} where GET says that it exists"
+            )
+        if self.is_missing(why):
+            return None
+        raise self.unreadable(why, key)
+
+    async def look(self, key: str) -> Answer:
+        """One byte of the object, for the sake of the error's text."""
+        return (await self._client.request(Call("GET", key, headers={"range": "bytes=0-0"}, most=1))).answer
+
+    @staticmethod
+    def is_missing(answer: Answer) -> bool:
+        return answer.status == 404 and fault_of(answer).code in ("NoSuchKey", "NoSuchVersion")
+
+    def unreadable(self, answer: Answer, key: str) -> StoreError:
+        fault = fault_of(answer)
+        if fault.status == 400 and "encryption" in fault.message.lower():
+            return UnreadableObject(
+                f"could not read {key!r}: it is encrypted with a key that only its owner has "
+                f"({fault.code} {fault.message})"
+            )
+        return self._failed(
+            answer, f"read {key!r}", "s3:GetObject (and kms:Decrypt if it is encrypted with KMS)"
+        )
+
+    async def tags(self, key: str, headers: Mapping[str, str], counts: bool) -> dict[str, str]:
+        told = headers.get("x-amz-tagging-count")
+        if not self._traits.has_tags or (told is None and counts and self._trust):
+            return {}
+        answer = (await self._client.request(Call("GET", key, query=(("tagging", None),)))).answer
+        if answer.status == 200:
+            tags = parse_tags(answer.body)
+        elif self.is_missing(answer):
+            raise PreconditionFailed(f"{key!r} vanished while its tags were read")
+        elif answer.status == 404 and fault_of(answer).code.startswith("NoSuchTagSet"):
+            tags = {}
+        elif answer.status == 501 and told is None:
+            self._traits.has_tags = False
+            tags = {}
+        else:
+            raise self._failed(answer, f"read the tags of {key!r}", "s3:GetObjectTagging")
+        if told is not None and told != str(len(tags)):
+            raise StoreError(
+                f"{key!r} has {told} tags and then {len(tags)}: they changed while they were read"
+            )
+        return tags

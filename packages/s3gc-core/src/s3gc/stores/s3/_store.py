@@ -1,0 +1,279 @@
+"""The store: one bucket behind the S3 API."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import AsyncIterable, AsyncIterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from datetime import datetime
+
+from s3gc.abc import ObjectReader, ObjectStore
+from s3gc.clock import Clock, SystemClock
+from s3gc.errors import (
+    AmbiguousKey,
+    ConfigError,
+    NoSuchBucket,
+    PreconditionFailed,
+    StoreError,
+)
+from s3gc.model import DeleteOutcome, ObjectAttributes, ObjectHead, ObjectInfo, StoreCapabilities
+from s3gc.stores.s3._address import Addressing, locate
+from s3gc.stores.s3._client import Client
+from s3gc.stores.s3._credentials import (
+    BotocoreCredentials,
+    CredentialSource,
+    StaticCredentials,
+    open_session,
+    session_region,
+)
+from s3gc.stores.s3._delete import Deletion
+from s3gc.stores.s3._errors import Teller, fault_of
+from s3gc.stores.s3._headers import (
+    md5_of,
+    quoted_etag,
+    read_attributes,
+    read_date,
+    read_info,
+    write_attributes,
+)
+from s3gc.stores.s3._listing import Lister
+from s3gc.stores.s3._lookup import Lookup
+from s3gc.stores.s3._options import MAX_KEY_BYTES, S3Options
+from s3gc.stores.s3._probe import Probe
+from s3gc.stores.s3._reader import S3Reader
+from s3gc.stores.s3._signing import Credentials, Signer
+from s3gc.stores.s3._traits import Condition, Traits
+from s3gc.stores.s3._transport import Answer, Call, Transport
+from s3gc.stores.s3._upload import Upload
+from s3gc.stores.s3._xml import bare_etag
+
+
+class S3Store(ObjectStore):
+    """One bucket behind the S3 API. Works on asyncio and trio, one event loop per store.
+
+    Keys are opaque: they are percent-encoded into the path and never normalised.
+    Run :meth:`probe` first. Until then nothing is taken for granted: deletes and conditional writes look
+    at the object first, and tags are always asked for.
+
+    Args:
+        bucket: its bare name.
+        region: the bucket's region; by default what the environment or the profile says.
+        endpoint_url: ``https://host:port`` of a store that isn't AWS.
+        access_key, secret_key, session_token: fixed credentials, instead of botocore's provider chain.
+        profile: a profile of the AWS configuration files.
+        addressing: the bucket as part of the host (``virtual``) or of the path; ``auto`` is virtual on AWS
+            where the name allows it, and path behind an ``endpoint_url``.
+        max_connections: requests at the same time.
+        ca_bundle: a file with the certificates to trust; by default botocore's.
+        rng: for pauses between attempts and names of sentinels.
+
+    Raises:
+        ConfigError: the bucket, region, endpoint or credentials can't be used.
+    """
+
+    def __init__(
+        self,
+        bucket: str,
+        *,
+        region: str | None = None,
+        endpoint_url: str | None = None,
+        access_key: str | None = None,
+        secret_key: str | None = None,
+        session_token: str | None = None,
+        profile: str | None = None,
+        addressing: Addressing = "auto",
+        clock: Clock | None = None,
+        max_connections: int = 64,
+        options: S3Options | None = None,
+        ca_bundle: str | None = None,
+        rng: random.Random | None = None,
+    ) -> None:
+        if (access_key is None) != (secret_key is None):
+            raise ConfigError("pass access_key and secret_key together, or neither")
+        if access_key is not None and profile is not None:
+            raise ConfigError("pass either access_key and secret_key or a profile, not both")
+        if max_connections < 1:
+            raise ConfigError(f"max_connections must be at least 1, got {max_connections}")
+        credentials: CredentialSource
+        if access_key is not None and secret_key is not None:
+            credentials = StaticCredentials(Credentials(access_key, secret_key, session_token))
+            session = None
+        else:
+            session = open_session(profile)
+            credentials = BotocoreCredentials(session)
+        region = region or session_region(session or open_session(None))
+        if not region:
+            if endpoint_url is None:
+                raise ConfigError("the bucket's region is not known: pass region, or set AWS_REGION")
+            region = "us-east-1"  # what gateways that have no regions expect in a signature
+        self._region = region
+        self._clock = clock or SystemClock()
+        self._options = options or S3Options()
+        self._rng = rng or random.SystemRandom()
+        self._traits = Traits()
+        address = locate(bucket, region=region, endpoint_url=endpoint_url, addressing=addressing)
+        self.bucket = bucket
+        self.url = address.identity
+        transport = Transport(
+            address, Signer(region), credentials, self._options, self._clock, max_connections, ca_bundle
+        )
+        self._client = Client(
+            transport, self._options, self._clock, self._rng, max_connections, address.host_header
+        )
+        self._failed = Teller(bucket, region)
+        self._lookup = Lookup(self._client, self._traits, self._failed)
+        self._deletion = Deletion(self._client, self._traits, self._lookup, self._failed)
+        self._executor = ThreadPoolExecutor(max_connections, thread_name_prefix="s3gc-list")
+
+    def __repr__(self) -> str:
+        return f"S3Store({self.url!r}, region={self._region!r})"
+
+    def can_address(self, key: str) -> bool:
+        """All keys but the empty one (which is the bucket itself), too long ones, and what isn't Unicode."""
+        try:
+            return 0 < len(key.encode("utf-8")) <= MAX_KEY_BYTES
+        except UnicodeEncodeError:
+            return False
+
+    def _check(self, key: str) -> None:
+        if not self.can_address(key):
+            raise AmbiguousKey(
+                f"{key!a} is not a key: 1 to {MAX_KEY_BYTES} bytes of UTF-8 are; nothing was done"
+            )
+
+    # ----------------------------------------------------------------- list
+
+    async def list(self, prefix: str = "", start_after: str = "") -> AsyncIterator[Sequence[ObjectInfo]]:
+        """Pages of up to 1,000 objects; the next page is fetched while the caller works on this one.
+
+        Last-modified is cut to whole seconds, as HEAD and GET tell it. A key that isn't UTF-8, or that the
+        server may have encoded without saying so, is ambiguous, and may stand out of order.
+        """
+        lister = Lister(
+            self._client,
+            self._executor,
+            lambda answer: self._failed(answer, "list", "s3:ListBucket"),
+            prefix=prefix,
+            start_after=start_after,
+            plus_is_space=self._traits.plus_is_space,
+        )
+        async for page in lister.pages():
+            yield page
+
+    # ----------------------------------------------------------------- read
+
+    async def stat(self, key: str) -> ObjectInfo | None:
+        """The object by a HEAD request, without its attributes."""
+        answer = await self._lookup.head(key)
+        return read_info(answer.headers, key) if answer else None
+
+    async def head(self, key: str) -> ObjectHead | None:
+        answer = await self._lookup.head(key)
+        if answer is None:
+            return None
+        info = read_info(answer.headers, key)
+        try:
+            tags = await self._lookup.tags(key, answer.headers, self._traits.counts_tags_on_head)
+        except PreconditionFailed:
+            return None
+        return ObjectHead(info, read_attributes(answer.headers, key, tags))
+
+    def get(self, key: str, *, if_match: str | None = None) -> AbstractAsyncContextManager[ObjectReader]:
+        return self._get(key, if_match)
+
+    @asynccontextmanager
+    async def _get(self, key: str, if_match: str | None) -> AsyncIterator[ObjectReader]:
+        self._check(key)
+        headers = {} if if_match is None else {"if-match": quoted_etag(if_match)}
+        answer = (
+            await self._client.request(Call("GET", key, headers=headers, most=self._options.first_read))
+        ).answer
+        try:
+            if answer.status != 200:
+                if self._lookup.is_missing(answer):
+                    raise PreconditionFailed(f"there is no object {key!r} in bucket {self.bucket!r}")
+                raise self._lookup.unreadable(answer, key)
+            info = read_info(answer.headers, key)
+            if if_match is not None and info.etag != bare_etag(if_match):
+                raise PreconditionFailed(f"{key!r} has the ETag {info.etag!r} now, not {if_match!r}")
+            tags = await self._lookup.tags(key, answer.headers, self._traits.counts_tags_on_get)
+            attributes = read_attributes(answer.headers, key, tags)
+            verify = self._options.verify_md5 and self._traits.md5_etags
+            yield S3Reader(self._client, answer, info, attributes, md5_of(answer.headers) if verify else None)
+        finally:
+            if answer.rest is not None and answer.rest.left:
+                answer.rest.close()
+
+    # ----------------------------------------------------------------- write
+
+    async def put(
+        self,
+        key: str,
+        body: bytes | AsyncIterable[bytes],
+        *,
+        size: int,
+        attributes: ObjectAttributes,
+        if_none_match: bool = False,
+    ) -> ObjectInfo:
+        """Write an object; last-modified is read back by a HEAD request.
+
+        Where ``If-None-Match`` isn't known to be honoured, the store looks first: a writer in between is
+        overwritten.
+        """
+        self._check(key)
+        headers = write_attributes(attributes)
+        condition: dict[str, str] = {}
+        if if_none_match:
+            proven = self._traits.conditional_put
+            # That a PUT honours the condition says nothing about a multipart upload, so there we look first.
+            look = proven is not Condition.HONOURED or size > self._options.single_put_most
+            if look and await self._lookup.head(key) is not None:
+                raise PreconditionFailed(f"{key!r} exists already; nothing was written")
+            if proven is not Condition.REFUSED:
+                condition["if-none-match"] = "*"
+
+        def failed(answer: Answer, unknown: bool) -> StoreError:
+            return self._failed(
+                answer, f"write {key!r}", "s3:PutObject (and s3:PutObjectTagging for tags)", unknown
+            )
+
+        sent = await Upload(self._client, failed, key, headers, condition).send(body, size)
+        info = await self.stat(key)
+        if (
+            info is None
+            or info.size != size
+            or (sent and bare_etag(sent.headers.get("etag", "")) != info.etag)
+        ):
+            raise StoreError(
+                f"{key!r} was written, and is another object or gone now: someone else writes there",
+                outcome_unknown=True,
+            )
+        return info
+
+    async def delete(self, key: str, *, if_match: str) -> DeleteOutcome:
+        """Delete the object if its ETag is ``if_match``; see :class:`~s3gc.stores.s3._delete.Deletion`."""
+        self._check(key)
+        return await self._deletion.delete(key, if_match)
+
+    # ----------------------------------------------------------------- the store itself
+
+    async def probe(self) -> StoreCapabilities:
+        name = f"{self._rng.getrandbits(96):024x}"
+        return await Probe(self._client, self._failed, self._traits, name).run()
+
+    async def now(self) -> datetime:
+        doing = "reach it: tell the time"
+        answer = (await self._client.request(Call("HEAD"))).answer
+        if answer.status != 200:  # HEAD doesn't say why
+            query = (("list-type", "2"), ("max-keys", "1"))
+            answer = (await self._client.request(Call("GET", query=query))).answer
+        if answer.status == 404 and not fault_of(answer).code:
+            raise NoSuchBucket(f"there is no bucket {self.bucket!r} at this endpoint")
+        if answer.status != 200:
+            raise self._failed(answer, doing, "s3:ListBucket")
+        return read_date(answer.headers, "date", doing)
+
+    async def aclose(self) -> None:
+        self._executor.shutdown(wait=False, cancel_futures=True)
+        self._client.close()
