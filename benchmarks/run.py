@@ -22,7 +22,7 @@ from typing import Any
 
 from attrs import asdict
 
-from benchmarks.cases import CASES, Bench, Sample, WrongResult, grow
+from benchmarks.cases import CASES, Bench, MissingTool, Sample, WrongResult, check_tools, grow
 from benchmarks.measure import MAXRSS_UNIT, ROOT, ProgramFailed
 from benchmarks.responder.process import Responder
 from benchmarks.table import as_json, summarise, tables
@@ -37,8 +37,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run what the command line asks for; 0, or 1 if a tool failed or was wrong."""
     options = _parse(arguments)
     try:
+        check_tools(options.only)
         samples, grown, checks = _measure(options)
-    except (ProgramFailed, WrongResult, FileNotFoundError) as error:
+    except (ProgramFailed, WrongResult, MissingTool) as error:
         print(f"benchmarks: {error}", file=sys.stderr)
         return 1
     rows, grown_rows = summarise(samples), summarise(grown)
