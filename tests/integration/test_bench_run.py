@@ -59,10 +59,8 @@ def test_a_right_collection_passes(bench: Bench) -> None:
         (send("PUT", ".s3gc/left", b"x"), "nobody's"),
     ],
 )
-def test_a_wrong_collection_is_noticed(
-    bench: Bench, s3: S3Client, fault: Callable[[Any], Any], why: str
-) -> None:
-    fault(s3)
+def test_a_wrong_collection_is_noticed(bench: Bench, fault: Fault, why: str) -> None:
+    fault(bench.responder)
     with pytest.raises(WrongResult, match=why):
         expect_left(bench, "b", frozenset(range(10)))
 
