@@ -32,8 +32,9 @@ def read_file(path: Path, overrides: Mapping[str, Any]) -> dict[str, Any]:
     if "safety" in values:
         values["safety"] = read_safety(values["safety"])
     vault = values.get("vault_path", "./s3gc_vault")
-    if isinstance(vault, str) and vault and split_url(vault) is None and not vault.startswith("~"):
-        values["vault_path"] = os.path.join(os.path.dirname(path), vault)  # keeps "./" as it is
+    elsewhere = path.parent != Path()
+    if elsewhere and isinstance(vault, str) and vault and split_url(vault) is None and vault[0] != "~":
+        values["vault_path"] = path.parent / vault
     return {**values, **overrides}
 
 
