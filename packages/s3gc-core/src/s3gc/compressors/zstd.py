@@ -1,0 +1,134 @@
+"""Zstandard (RFC 8878), the vault's default codec.
+
+Every stream is one zstd frame that declares its content's size and ends with zstd's own checksum, so
+the ``zstd`` program can read it too. The window is at most 8 MiB, as RFC 8878 (3.1.1.1.2) advises for
+frames that every decoder should take; so memory is bounded on both sides.
+"""
+
+from __future__ import annotations
+
+import zstandard
+
+from s3gc.abc import Compressor, CompressStream, DecompressStream
+from s3gc.errors import VaultCorrupt, VaultError
+
+MAX_LEVEL = 19
+"""Levels above it need windows larger than MAX_WINDOW_BYTES."""
+
+MAX_WINDOW_BYTES = 8 * 1024 * 1024
+"""No frame may ask for more memory than this when it is decoded."""
+
+_MAGIC = b"\x28\xb5\x2f\xfd"  # RFC 8878, 3.1.1
+_WRITE_BYTES = 128 * 1024  # how much zstd hands over at a time: one block
+_POOL_SIZE = 8  # idle contexts kept; making one costs five times the compression of 4 KB
+
+
+class _CompressStream:
+    def __init__(self, pool: list[zstandard.ZstdCompressor], level: int, size: int) -> None:
+        # A context serves one stream at a time, so it is taken out of the pool until flush().
+        try:
+            self._context = pool.pop()
+        except IndexError:
+            self._context = zstandard.ZstdCompressor(level=level, write_checksum=True)
+        self._pool = pool
+        self._size = size
+        self._stream = self._context.compressobj(size=size)
+
+    def compress(self, data: bytes, /) -> bytes:
+        try:
+            return self._stream.compress(data)
+        except zstandard.ZstdError as error:
+            raise VaultError(f"zstd was promised {self._size} bytes and got more: {error}") from error
+
+    def flush(self) -> bytes:
+        try:
+            end = self._stream.flush()
+        except zstandard.ZstdError as error:
+            raise VaultError(f"zstd was promised {self._size} bytes and got fewer: {error}") from error
+        if len(self._pool) < _POOL_SIZE:
+            self._pool.append(self._context)
+        return end
+
+
+class _Sink:
+    """Takes decoded bytes, and no more of them than the frame declares."""
+
+    def __init__(self, declared: int) -> None:
+        self.declared = declared
+        self.total = 0
+        self.pieces: list[bytes] = []
+
+    def write(self, data: bytes) -> int:
+        self.total += len(data)
+        if self.total > self.declared:
+            raise VaultCorrupt(f"zstd: more than the declared {self.declared} bytes come out")
+        self.pieces.append(data)
+        return len(data)
+
+    def take(self) -> bytes:
+        taken = self.pieces[0] if len(self.pieces) == 1 else b"".join(self.pieces)
+        self.pieces = []
+        return taken
+
+
+class _DecompressStream:
+    def __init__(self) -> None:
+        self._start = b""
+        self._sink: _Sink | None = None
+        self._writer: zstandard.ZstdDecompressionWriter | None = None
+
+    def decompress(self, data: bytes, /) -> bytes:
+        try:
+            if self._writer is None:
+                self._start += data
+                if not self._open():
+                    return b""
+                data, self._start = self._start, b""
+            assert self._writer is not None
+            assert self._sink is not None
+            self._writer.write(data)
+            return self._sink.take()
+        except zstandard.ZstdError as error:
+            raise VaultCorrupt(f"zstd can't decode this: {error}") from error
+
+    def _open(self) -> bool:
+        """Read the frame header as soon as it is whole; refuse what ``compressor`` never makes."""
+        start = self._start
+        if start[:4] != _MAGIC[: len(start)]:
+            raise VaultCorrupt("zstd: this is not a zstd frame")
+        if len(start) < 5 or len(start) < zstandard.frame_header_size(start):
+            return False
+        header = zstandard.get_frame_parameters(start)
+        if header.content_size == zstandard.CONTENTSIZE_UNKNOWN:
+            raise VaultCorrupt("zstd: the frame doesn't declare its content's size")
+        if header.window_size > MAX_WINDOW_BYTES:
+            raise VaultCorrupt(f"zstd: the frame asks for a window of {header.window_size} bytes")
+        self._sink = _Sink(header.content_size)
+        context = zstandard.ZstdDecompressor(max_window_size=MAX_WINDOW_BYTES)
+        self._writer = context.stream_writer(self._sink, write_size=_WRITE_BYTES, closefd=False)  # type: ignore[arg-type]
+        return True
+
+
+class ZstdCompressor(Compressor):
+    """Zstandard at one level; frames of all levels can be read.
+
+    Args:
+        level: 1 (fast) to 19 (small). 3 is zstd's own default.
+
+    Raises:
+        ValueError: ``level`` is out of range.
+    """
+
+    name = "zstd"
+
+    def __init__(self, level: int = 3) -> None:
+        if not 1 <= level <= MAX_LEVEL:
+            raise ValueError(f"zstd's level must be from 1 to {MAX_LEVEL}, got {level}")
+        self.level = level
+        self._pool: list[zstandard.ZstdCompressor] = []
+
+    def compressor(self, size: int) -> CompressStream:
+        return _CompressStream(self._pool, self.level, size)
+
+    def decompressor(self) -> DecompressStream:
+        return _DecompressStream()

@@ -1,0 +1,172 @@
+"""The bytes of a frame, version 1. ``docs/vault-format.md`` describes them; change neither alone.
+
+::
+
+    preamble   magic 8 · version u16 · reserved u16 (0) · header length u32 · offset in the pack u64
+    digest     SHA-256 of preamble and header
+    header     canonical JSON
+    chunks     each: length u32 (1 to 1 MiB) · bytes; then a length of 0
+    trailer    end magic 8 · original size u64 · SHA-256 of the original · stored size u64 · frame length u64
+    digest     SHA-256 of all bytes of the frame before it
+
+All numbers are big-endian.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import struct
+from typing import Any
+
+from attrs import frozen
+
+from s3gc.errors import VaultCorrupt, VaultError
+from s3gc.model import BackupRecord, ObjectAttributes, ObjectInfo
+from s3gc.vault.records import (
+    attributes_from_json,
+    attributes_to_json,
+    canonical,
+    time_from_text,
+    time_to_text,
+)
+
+MAGIC = b"\x89S3GC\r\n\x1a"  # as PNG's: shows 7-bit and newline damage, stops `type`
+END_MAGIC = b"S3GCEND\n"
+VERSION = 1
+
+PREAMBLE = struct.Struct(">8sHHIQ")
+LENGTH = struct.Struct(">I")
+TRAILER = struct.Struct(">8sQ32sQQ")
+DIGEST_BYTES = 32
+HEAD_BYTES = PREAMBLE.size + DIGEST_BYTES
+TAIL_BYTES = TRAILER.size + DIGEST_BYTES
+
+HEADER_MAX_BYTES = 1024 * 1024
+"""A header is about 400 bytes; S3's limits on keys, metadata and tags keep it under 16 KiB."""
+
+CHUNK_MAX_BYTES = 1024 * 1024
+"""The largest chunk; so a reader needs no more memory than this, whatever the object's size."""
+
+_HEADER_NAMES = frozenset(
+    ("attributes", "bucket", "codec", "etag", "key", "last_modified", "operation", "size", "version_id")
+)
+
+
+@frozen
+class Header:
+    """What a frame says of its object."""
+
+    record: BackupRecord  # sha256, stored_size and location are empty: the trailer and the place tell them
+    bucket: str
+    operation_id: str
+
+
+@frozen
+class HeaderText:
+    """A header ready to be written, but for the codec."""
+
+    before: bytes
+    after: bytes
+
+    def with_codec(self, codec: str) -> bytes:
+        return b"".join((self.before, canonical(codec).encode(), self.after))
+
+
+def header_text(info: ObjectInfo, attributes: ObjectAttributes, bucket: str, operation_id: str) -> HeaderText:
+    """The header of an object.
+
+    Raises:
+        VaultError: something in it can't be written as UTF-8, or it is too long.
+    """
+    # The names are sorted, as canonical JSON asks: attributes, bucket, codec, etag …
+    try:
+        attached = canonical(attributes_to_json(attributes))
+        before = f'{{"attributes":{attached},"bucket":{canonical(bucket)},"codec":'
+        after = (
+            f',"etag":{canonical(info.etag)},"key":{canonical(info.key)},'
+            f'"last_modified":{canonical(time_to_text(info.last_modified))},'
+            f'"operation":{canonical(operation_id)},"size":{info.size:d},"version_id":{canonical(info.version_id)}}}'
+        )
+        made = HeaderText(before.encode(), after.encode())
+    except UnicodeEncodeError as error:
+        raise VaultError(f"{info.key!r} or its attributes hold a lone surrogate, which isn't text") from error
+    if len(made.before) + len(made.after) > HEADER_MAX_BYTES - 1024:
+        raise VaultError(f"the attributes of {info.key!r} are longer than {HEADER_MAX_BYTES} bytes")
+    return made
+
+
+def parse_header(data: bytes) -> Header:
+    """A header whose digest was found right.
+
+    Raises:
+        VaultCorrupt: it isn't a header.
+        VaultError: it has fields that this version doesn't know.
+    """
+    try:
+        fields: Any = json.loads(data)
+    except ValueError as error:
+        raise VaultCorrupt(f"the header is not JSON: {error}") from error
+    if not isinstance(fields, dict) or not fields.keys() >= _HEADER_NAMES:
+        raise VaultCorrupt("the header lacks fields")
+    if fields.keys() != _HEADER_NAMES:
+        unknown = ", ".join(sorted(fields.keys() - _HEADER_NAMES))
+        raise VaultError(f"the header has fields of a newer s3gc ({unknown}): update s3gc")
+    texts = (fields[n] for n in ("bucket", "codec", "etag", "key", "last_modified", "operation"))
+    size, version_id = fields["size"], fields["version_id"]
+    if not all(isinstance(t, str) for t in texts) or not isinstance(version_id, str | None):
+        raise VaultCorrupt("the header has a field that should be text")
+    if type(size) is not int or size < 0:
+        raise VaultCorrupt(f"the header's size is {size!r}")
+    record = BackupRecord(
+        key=fields["key"],
+        etag=fields["etag"],
+        size=size,
+        sha256="",
+        last_modified=time_from_text(fields["last_modified"]),
+        version_id=version_id,
+        attributes=attributes_from_json(fields["attributes"]),
+        codec=fields["codec"],
+        stored_size=0,
+        location="",
+    )
+    return Header(record, fields["bucket"], fields["operation"])
+
+
+class FrameBuilder:
+    """Makes the bytes of one frame, in order; keeps only digests and counts.
+
+    Args:
+        offset: where in its pack the frame begins, in bytes.
+        header: canonical JSON.
+    """
+
+    def __init__(self, offset: int, header: bytes) -> None:
+        preamble = PREAMBLE.pack(MAGIC, VERSION, 0, len(header), offset)
+        head = hashlib.sha256(preamble)
+        head.update(header)
+        self.start = b"".join((preamble, head.digest(), header))
+        self.length = len(self.start)
+        self.stored = 0
+        self.digest = b""
+        self._sha = hashlib.sha256(self.start)
+
+    def chunks(self, data: bytes) -> list[bytes]:
+        """``data`` (any length) as chunks."""
+        made: list[bytes] = []
+        for begin in range(0, len(data), CHUNK_MAX_BYTES):
+            piece = data if len(data) <= CHUNK_MAX_BYTES else data[begin : begin + CHUNK_MAX_BYTES]
+            made += (LENGTH.pack(len(piece)), piece)
+            self._sha.update(made[-2])
+            self._sha.update(piece)
+            self.stored += len(piece)
+            self.length += LENGTH.size + len(piece)
+        return made
+
+    def end(self, size: int, sha256: bytes) -> bytes:
+        """The end of the chunks, the trailer, the digest."""
+        self.length += LENGTH.size + TAIL_BYTES
+        last = LENGTH.pack(0) + TRAILER.pack(END_MAGIC, size, sha256, self.stored, self.length)
+        self._sha.update(last)
+        self.digest = self._sha.digest()
+        return last + self.digest

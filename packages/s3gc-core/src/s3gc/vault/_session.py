@@ -1,0 +1,251 @@
+"""Backups on their way into packs: the part that runs in the event loop."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+import anyio
+from anyio import to_thread
+
+from s3gc.abc import BackupSession, Compressor
+from s3gc.errors import VaultError
+from s3gc.model import BackupRecord, ObjectAttributes, ObjectInfo
+from s3gc.vault import _fs
+from s3gc.vault._encode import Arrived, LargeFrame, Placed, SmallPacks, read_back, runs
+from s3gc.vault._layout import CHUNK_MAX_BYTES, HeaderText, header_text
+from s3gc.vault.packs import PackWriter
+
+SMALL_OBJECT_BYTES = 8 * 1024 * 1024
+"""Objects up to this size are held in memory whole; larger ones are streamed into a pack of their own."""
+
+BATCH_BYTES = 4 * 1024 * 1024
+BATCH_OBJECTS = 256
+"""Small objects are compressed and written together when they are this many, or these bytes."""
+
+MEMORY_BYTES = 48 * 1024 * 1024
+"""Bytes of small objects in memory at one time; more of them wait."""
+
+T = TypeVar("T")
+
+
+class LocalBackupSession(BackupSession):
+    """A session of a :class:`~s3gc.vault.local.LocalVault`.
+
+    After an error in writing a batch or in a commit it takes nothing more: open a new one.
+    Frames that no commit returned stay in their pack as garbage that nothing refers to.
+    """
+
+    def __init__(
+        self,
+        operation_id: str,
+        *,
+        bucket: str,
+        folder: Path,
+        current: PackWriter | None,
+        create: Callable[[], PackWriter],
+        codec: Compressor,
+        codecs: Mapping[str, Compressor],
+    ) -> None:
+        self._operation_id = operation_id
+        self._bucket = bucket
+        self._folder = folder
+        self._create = create
+        self._codec = codec
+        self._codecs = codecs
+        self._packs = SmallPacks(current, create, codec)
+        self._large_packs: list[PackWriter] = []
+        self._placed: list[Placed] = []
+        self._pending: list[Arrived] = []
+        self._pending_bytes = 0
+        self._reserved = 0  # bytes of small objects in memory, those still arriving included
+        self._waiting = 0  # tasks that wait for memory
+        self._writing = 0  # batches in worker threads
+        self._changed = anyio.Event()
+        threads = max(1, min(4, os.cpu_count() or 1))
+        self._threads = anyio.CapacityLimiter(threads)
+        self._batches = anyio.Semaphore(threads)
+        self._committing = anyio.Lock()
+        self._failed: BaseException | None = None
+        self._closed = False
+
+    async def add(self, info: ObjectInfo, attributes: ObjectAttributes, chunks: AsyncIterator[bytes]) -> None:
+        self._require_usable()
+        if info.size < 0:
+            raise VaultError(f"the size of {info.key!r} is {info.size}")
+        header = header_text(info, attributes, self._bucket, self._operation_id)
+        if info.size > SMALL_OBJECT_BYTES:
+            await self._add_large(info, attributes, header, chunks)
+            return
+        await self._reserve(info.size)
+        try:
+            data = await _collect(info, chunks)
+        except BaseException:
+            self._release(info.size)
+            raise
+        self._pending.append(Arrived(info, attributes, header, data))
+        self._pending_bytes += info.size
+        if self._waiting or self._pending_bytes >= BATCH_BYTES or len(self._pending) >= BATCH_OBJECTS:
+            await self._write_pending()
+
+    async def commit(self) -> Sequence[BackupRecord]:
+        async with self._committing:
+            self._require_usable()
+            while self._pending or self._writing:
+                if self._pending:
+                    await self._write_pending()
+                else:
+                    await self._changed.wait()
+                self._require_usable()
+            placed, self._placed = self._placed, []
+            large, self._large_packs = self._large_packs, []
+            small = self._packs.take_used()
+            try:
+                await self._run(lambda: self._sync([*small, *large]))
+                await self._read_back_all(placed)
+            except BaseException as error:
+                self._failed = error
+                raise
+            finally:
+                for writer in (*small, *large):
+                    if writer is not self._packs.current and writer not in self._packs.used:
+                        writer.close()
+            return [frame.record for frame in placed]
+
+    def close(self) -> PackWriter | None:
+        """End the session; the pack that may be written further by the next one."""
+        self._closed = True
+        current = self._packs.current
+        reusable = current is not None and self._failed is None and not current.broken
+        for writer in (*self._packs.used, *self._large_packs):
+            if writer is not current or not reusable:
+                writer.close()
+        if current is not None and not reusable:
+            current.close()
+        return current if reusable else None
+
+    # ------------------------------------------------------------------ small objects
+
+    async def _reserve(self, size: int) -> None:
+        while self._reserved and self._reserved + size > MEMORY_BYTES:
+            if self._pending:
+                await self._write_pending()
+                continue
+            self._waiting += 1
+            try:
+                await self._changed.wait()
+            finally:
+                self._waiting -= 1
+            self._require_usable()
+        self._reserved += size
+
+    def _release(self, size: int) -> None:
+        self._reserved -= size
+        self._notify()
+
+    def _notify(self) -> None:
+        changed, self._changed = self._changed, anyio.Event()
+        changed.set()
+
+    async def _write_pending(self) -> None:
+        # Shielded: a batch holds objects of other tasks, which were told that it is on its way.
+        with anyio.CancelScope(shield=True):
+            async with self._batches:
+                batch, self._pending = self._pending, []
+                size, self._pending_bytes = self._pending_bytes, 0
+                if not batch:
+                    return
+                self._writing += 1
+                try:
+                    with _fs.explained(f"write backups into {self._folder}"):
+                        self._placed += await self._run(lambda: self._packs.write(batch))
+                except BaseException as error:
+                    self._failed = error
+                    raise
+                finally:
+                    self._writing -= 1
+                    self._release(size)
+
+    # ------------------------------------------------------------------ large objects
+
+    async def _add_large(
+        self, info: ObjectInfo, attributes: ObjectAttributes, header: HeaderText, chunks: AsyncIterator[bytes]
+    ) -> None:
+        with _fs.explained(f"write the backup of {info.key!r} into {self._folder}"):
+            with anyio.CancelScope(shield=True):
+                writer = await self._run(self._create)
+            frame = LargeFrame(info, attributes, header, writer, self._codecs, self._codec)
+            try:
+                pieces: list[bytes] = []
+                held = total = 0
+                async for piece in chunks:
+                    total += len(piece)
+                    _require_size(info, total, at_end=False)
+                    pieces.append(piece)
+                    held += len(piece)
+                    if held >= CHUNK_MAX_BYTES:
+                        full, pieces, held = pieces, [], 0
+                        await self._run(lambda full=full: frame.feed(full))  # type: ignore[misc]
+                _require_size(info, total, at_end=True)
+                if pieces:
+                    await self._run(lambda: frame.feed(pieces))
+                placed = await self._run(frame.finish)
+            except BaseException:
+                writer.remove()
+                raise
+        self._placed.append(placed)
+        self._large_packs.append(writer)
+
+    # ------------------------------------------------------------------ both
+
+    def _sync(self, writers: Sequence[PackWriter]) -> None:
+        with _fs.explained(f"make backups in {self._folder} durable"):
+            for writer in writers:
+                writer.sync()
+
+    async def _read_back_all(self, placed: Sequence[Placed]) -> None:
+        try:
+            async with anyio.create_task_group() as group:
+                for run in runs(placed):
+                    group.start_soon(self._read_back, run)
+        except ExceptionGroup as found:
+            raise _first(found) from None
+
+    async def _read_back(self, run: Sequence[Placed]) -> None:
+        with _fs.explained(f"read backups in {self._folder} back"):
+            await self._run(lambda: read_back(run, self._codecs))
+
+    async def _run(self, function: Callable[[], T]) -> T:
+        return await to_thread.run_sync(function, limiter=self._threads)
+
+    def _require_usable(self) -> None:
+        if self._closed:
+            raise VaultError("this backup session has ended: open a new one")
+        if self._failed is not None:
+            raise VaultError(f"this backup session failed, open a new one: {self._failed}") from self._failed
+
+
+async def _collect(info: ObjectInfo, chunks: AsyncIterator[bytes]) -> bytes:
+    pieces: list[bytes] = []
+    total = 0
+    async for piece in chunks:
+        total += len(piece)
+        _require_size(info, total, at_end=False)
+        pieces.append(piece)
+    _require_size(info, total, at_end=True)
+    return bytes(pieces[0]) if len(pieces) == 1 else b"".join(pieces)
+
+
+def _require_size(info: ObjectInfo, total: int, *, at_end: bool) -> None:
+    if total > info.size or (at_end and total != info.size):
+        has = "more" if total > info.size else f"only {total}"
+        raise VaultError(f"{info.key!r} was listed with {info.size} bytes and has {has}: not backed up")
+
+
+def _first(error: BaseException) -> BaseException:
+    """The error itself, not the group that a task group made of it."""
+    while isinstance(error, ExceptionGroup):
+        error = error.exceptions[0]
+    return error

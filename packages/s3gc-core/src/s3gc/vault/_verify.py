@@ -1,0 +1,91 @@
+"""Reading every backup that the journal knows."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Mapping, Sequence
+from pathlib import Path
+
+from anyio import to_thread
+
+from s3gc.abc import Compressor
+from s3gc.errors import VaultCorrupt, VaultError
+from s3gc.model import BackupRecord, JournalEntry, VaultCheck
+from s3gc.vault._frames import reader_of, stream_record
+from s3gc.vault.packs import PACK_SUFFIX, parse_location
+from s3gc.vault.records import record_from_json
+
+BATCH_RECORDS = 500
+BATCH_BYTES = 64 * 1024 * 1024
+"""One stay in a worker thread reads up to so many backups, or stored bytes."""
+
+MAX_PROBLEMS = 1_000
+"""More than these are counted, not listed."""
+
+
+class _Checking:
+    def __init__(self, folder: Path, bucket: str, codecs: Mapping[str, Compressor]) -> None:
+        self._folder = folder
+        self._bucket = bucket
+        self._codecs = codecs
+        self.backups = 0
+        self.problems: list[str] = []
+        self._more = 0
+
+    def note(self, problem: str) -> None:
+        if len(self.problems) < MAX_PROBLEMS:
+            self.problems.append(problem)
+        else:
+            self._more += 1
+
+    def check(self, records: Sequence[BackupRecord]) -> None:
+        """In a worker thread. Neighbours in a pack share its open file and what was read ahead."""
+        fd, opened = -1, ""
+        try:
+            for record in records:
+                try:
+                    pack, offset, _ = parse_location(record.location)
+                    if pack != opened:
+                        if fd >= 0:
+                            os.close(fd)
+                            fd, opened = -1, ""
+                        fd = os.open(self._folder / (pack + PACK_SUFFIX), os.O_RDONLY)
+                        opened = pack
+                        read = reader_of(fd)
+                    for _ in stream_record(read, offset, record, self._bucket, self._codecs):
+                        pass
+                except (VaultError, OSError) as error:
+                    self.note(f"{record.key!r} at {record.location}: {error}")
+        finally:
+            if fd >= 0:
+                os.close(fd)
+
+    def result(self) -> VaultCheck:
+        problems = [*self.problems, f"and {self._more} more"] if self._more else self.problems
+        return VaultCheck(ok=not problems, backups=self.backups, problems=tuple(problems))
+
+
+async def verify_backups(
+    entries: AsyncIterator[JournalEntry], folder: Path, bucket: str, codecs: Mapping[str, Compressor]
+) -> VaultCheck:
+    """Read and decode the backup of every entry; one that can't be is a problem, never an error."""
+    checking = _Checking(folder, bucket, codecs)
+    batch: list[BackupRecord] = []
+    size = 0
+    try:
+        async for entry in entries:
+            checking.backups += 1
+            try:
+                record = record_from_json(entry.data["backup"])
+            except (KeyError, VaultError) as error:
+                checking.note(f"journal entry {entry.seq} holds no backup record: {error}")
+                continue
+            batch.append(record)
+            size += record.stored_size
+            if len(batch) >= BATCH_RECORDS or size >= BATCH_BYTES:
+                full, batch, size = batch, [], 0
+                await to_thread.run_sync(checking.check, full)
+    except VaultCorrupt as error:
+        checking.note(f"the journal can't be read further: {error}")
+    await to_thread.run_sync(checking.check, batch)
+    return checking.result()

@@ -1,0 +1,298 @@
+"""A vault in a folder: ``vault.json``, ``journal.sqlite3``, ``journal.head`` and ``packs/<ULID>.pack``.
+
+The format is described in ``docs/vault-format.md``; packs can be read without this program.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TypeVar
+
+import anyio
+import structlog
+from anyio import to_thread
+from ulid import ULID
+
+from s3gc.abc import BackupSession, Compressor, Vault
+from s3gc.clock import Clock
+from s3gc.compressors.store import StoreCompressor
+from s3gc.errors import ConfigError, VaultCorrupt, VaultError
+from s3gc.journal_events import BACKED_UP
+from s3gc.model import BackupRecord, VaultCheck, VaultStats
+from s3gc.vault import _fs
+from s3gc.vault._frames import reader_of, stream_record, whole_record
+from s3gc.vault._identity import Identity, read_identity, require_bucket, write_identity
+from s3gc.vault._layout import CHUNK_MAX_BYTES
+from s3gc.vault._recovery import TornTail, cut, known_behind, torn_tails
+from s3gc.vault._session import SMALL_OBJECT_BYTES, LocalBackupSession
+from s3gc.vault._verify import verify_backups
+from s3gc.vault.journal import SqliteJournal
+from s3gc.vault.packs import PACK_SUFFIX, PackWriter, parse_location
+
+PACKS_NAME = "packs"
+FRAME_EXTRA_BYTES = 2 * 1024 * 1024
+"""A small object's frame is at most this much longer than the object: header, chunk lengths, trailer."""
+
+_log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
+
+
+class LocalVault(Vault):
+    """A vault in a local folder.
+
+    Args:
+        path: the folder; it and its parents are made when the vault is.
+        compressors: the codecs that can be read and written. ``store`` is always there.
+        clock: for the journal's times and the packs' names.
+        codec: the name of the one to write with.
+
+    Raises:
+        ConfigError: two codecs have one name, or ``codec`` isn't among them.
+    """
+
+    def __init__(
+        self, path: str | Path, *, compressors: Sequence[Compressor], clock: Clock, codec: str = "zstd"
+    ) -> None:
+        self.folder = Path(path).absolute()
+        self.url = self.folder.as_uri()
+        self.problems: Sequence[str] = ()
+        """What ``open`` found damaged and left as it is."""
+        self._codecs = _by_name(compressors)
+        if codec not in self._codecs:
+            raise ConfigError(f"there is no codec {codec!r}; known are {', '.join(sorted(self._codecs))}")
+        self._codec = self._codecs[codec]
+        self._clock = clock
+        self._packs = self.folder / PACKS_NAME
+        self._bucket = ""
+        self._open = False
+        self._read_only = False
+        self._current: PackWriter | None = None  # a pack that the next session may go on with
+
+    # ------------------------------------------------------------------ opening
+
+    async def open(self, store_url: str, *, create: bool = True) -> None:
+        if self._open:
+            raise VaultError(f"the vault in {self.folder} is open already")
+        identity, self._read_only = await self._run(lambda: self._look())
+        if identity is None:
+            identity = await self._create(store_url, create)
+        require_bucket(self.folder, identity, store_url)
+        self._bucket = store_url
+        journal = self._journal_of(identity)
+        try:
+            await journal.open(read_only=self._read_only)
+        except BaseException:
+            with anyio.CancelScope(shield=True):
+                await journal.aclose()
+            raise
+        self.journal: SqliteJournal = journal
+        self._open = True
+        if not self._read_only:
+            if journal.problem:
+                _log.error("journal_contradicts_head", problem=journal.problem, vault=self.url)
+            await self._cut_torn_tails()
+
+    async def aclose(self) -> None:
+        if not self._open:
+            return
+        self._open = False
+        current, self._current = self._current, None
+        if current is not None:
+            current.close()
+        with anyio.CancelScope(shield=True):
+            await self.journal.aclose()
+
+    def _look(self) -> tuple[Identity | None, bool]:
+        if self.folder.exists() and not self.folder.is_dir():
+            raise VaultError(f"{self.folder} is a file: give the vault a folder")
+        identity = read_identity(self.folder)
+        read_only = identity is not None and not (
+            os.access(self.folder, os.W_OK | os.X_OK) and os.access(self._packs, os.W_OK | os.X_OK)
+        )
+        return identity, read_only
+
+    async def _create(self, store_url: str, create: bool) -> Identity:
+        if not create:
+            raise VaultError(f"there is no vault in {self.folder}")
+        identity = Identity(str(ULID.from_datetime(self._clock.now())), store_url, self._clock.now())
+
+        def make_folders() -> None:
+            with _fs.explained(f"make a vault in {self.folder}"):
+                self.folder.mkdir(parents=True, exist_ok=True, mode=_fs.PRIVATE_FOLDER)
+                self._packs.mkdir(exist_ok=True, mode=_fs.PRIVATE_FOLDER)
+                if any(self._packs.glob("*" + PACK_SUFFIX)):
+                    raise VaultError(
+                        f"{self._packs} holds packs and vault.json is missing: bring vault.json back "
+                        "from a copy of the vault, or use another folder"
+                    )
+
+        def make_identity() -> None:
+            # Last, so that a folder with vault.json is a whole vault.
+            with _fs.explained(f"make a vault in {self.folder}"):
+                write_identity(self.folder, identity)
+                _fs.sync_folder(self.folder.parent)
+
+        await self._run(make_folders)
+        await self._journal_of(identity).create()
+        await self._run(make_identity)
+        return identity
+
+    def _journal_of(self, identity: Identity) -> SqliteJournal:
+        return SqliteJournal(
+            self.folder, vault_id=identity.vault_id, bucket=identity.store_url, clock=self._clock
+        )
+
+    async def _cut_torn_tails(self) -> None:
+        def find() -> list[TornTail]:
+            with _fs.explained(f"look at the packs in {self._packs}"):
+                return torn_tails(self._packs)
+
+        problems: list[str] = []
+        for tail in await self._run(find):
+            pack = tail.path.name.removesuffix(PACK_SUFFIX)
+            if known_behind(tail, await self.journal.mentions(pack)):
+                problems.append(f"{tail.path.name} is damaged from byte {tail.offset} on")
+                _log.error("pack_damaged", pack=pack, offset=tail.offset, vault=self.url)
+                continue
+            with _fs.explained(f"cut the torn end of {tail.path}"):
+                if await self._run(lambda tail=tail: cut(tail)):  # type: ignore[misc]
+                    _log.warning("pack_tail_cut", pack=pack, offset=tail.offset, vault=self.url)
+        self.problems = tuple(problems)
+
+    # ------------------------------------------------------------------ writing
+
+    async def check(self, *, max_fill: float) -> None:
+        self._require_open(writing=True)
+        if isinstance(self.journal, SqliteJournal) and self.journal.problem:
+            raise VaultCorrupt(f"{self.journal.problem}: see `audit verify`")
+        await self._run(lambda: self._check(max_fill))
+
+    def _check(self, max_fill: float) -> None:
+        with _fs.explained(f"write into {self._packs}"):
+            probe = self._packs / f".probe-{ULID()}"
+            fd = os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _fs.PRIVATE_FILE)
+            try:
+                _fs.write_at(fd, b"s3gc" * 1024, 0)
+                _fs.sync_data(fd)
+            finally:
+                os.close(fd)
+                probe.unlink()
+            found = os.statvfs(self._packs)
+        # As `df` counts: what only root may use is neither used nor free.
+        used = found.f_blocks - found.f_bfree
+        usable = used + found.f_bavail
+        fill = used / usable if usable else 1.0
+        if fill > max_fill:
+            raise VaultError(
+                f"the file system of {self._packs} is filled to {fill:.1%}, more than the {max_fill:.1%} "
+                "that are allowed: free space, move the vault, or raise max_vault_fill"
+            )
+        if found.f_files and not found.f_favail:
+            raise VaultError(f"the file system of {self._packs} has no inodes left: free some")
+
+    @asynccontextmanager
+    async def session(self, operation_id: str) -> AsyncIterator[BackupSession]:
+        """Begin to back up. Leaving it without ``commit`` leaves harmless garbage in a pack."""
+        self._require_open(writing=True)
+        current, self._current = self._current, None
+        session = LocalBackupSession(
+            operation_id,
+            bucket=self._bucket,
+            folder=self._packs,
+            current=current,
+            create=self._new_pack,
+            codec=self._codec,
+            codecs=self._codecs,
+        )
+        try:
+            yield session
+        finally:
+            left = session.close()
+            if left is not None and self._open and self._current is None:
+                self._current = left
+            elif left is not None:
+                left.close()
+
+    def _new_pack(self) -> PackWriter:
+        return PackWriter(self._packs, str(ULID.from_datetime(self._clock.now())))
+
+    # ------------------------------------------------------------------ reading
+
+    async def read(self, record: BackupRecord) -> AsyncIterator[bytes]:
+        """The object's bytes. One of up to 8 MiB is checked whole before its first byte comes out."""
+        self._require_open(writing=False)
+        name, offset, length = parse_location(record.location)
+        if length != record.stored_size:
+            raise VaultCorrupt(f"the record of {record.key!r} contradicts itself about its length")
+        path = self._packs / (name + PACK_SUFFIX)
+        fd = await self._run(lambda: _open_pack(path))
+        try:
+            with _fs.explained(f"read {path}"):
+                if record.size <= SMALL_OBJECT_BYTES and length <= record.size + FRAME_EXTRA_BYTES:
+                    read = reader_of(fd, ahead=length)
+                    for piece in await self._run(
+                        lambda: whole_record(read, offset, record, self._bucket, self._codecs)
+                    ):
+                        for begin in range(0, len(piece), CHUNK_MAX_BYTES):
+                            yield piece[begin : begin + CHUNK_MAX_BYTES]
+                    return
+                pieces = stream_record(reader_of(fd), offset, record, self._bucket, self._codecs)
+                while (piece := await self._run(lambda: next(pieces, b""))) != b"":
+                    yield piece
+        finally:
+            os.close(fd)
+
+    async def stats(self) -> VaultStats:
+        self._require_open(writing=False)
+
+        def on_disk() -> tuple[int, int]:
+            with _fs.explained(f"look at {self._packs}"):
+                sizes = [e.stat().st_size for e in os.scandir(self._packs) if e.name.endswith(PACK_SUFFIX)]
+            return len(sizes), sum(sizes)
+
+        packs, stored = await self._run(on_disk)
+        backups, original = await self.journal.backup_totals(BACKED_UP)
+        return VaultStats(packs, backups, stored, original, await self.journal.count())
+
+    async def verify(self) -> VaultCheck:
+        self._require_open(writing=False)
+        return await verify_backups(
+            self.journal.read(events={BACKED_UP}), self._packs, self._bucket, self._codecs
+        )
+
+    # ------------------------------------------------------------------ small things
+
+    def _require_open(self, *, writing: bool) -> None:
+        if not self._open:
+            raise VaultError(f"the vault in {self.folder} is not open")
+        if writing and self._read_only:
+            raise VaultError(
+                f"the vault in {self.folder} is read-only for this user: "
+                "check the mount and the folder's owner"
+            )
+
+    async def _run(self, function: Callable[[], T]) -> T:
+        return await to_thread.run_sync(function)
+
+
+def _by_name(compressors: Sequence[Compressor]) -> Mapping[str, Compressor]:
+    made: dict[str, Compressor] = {}
+    for compressor in compressors:
+        if compressor.name in made:
+            raise ConfigError(f"two codecs are called {compressor.name!r}: disable the plugin of one")
+        made[compressor.name] = compressor
+    made.setdefault(StoreCompressor.name, StoreCompressor())
+    return made
+
+
+def _open_pack(path: Path) -> int:
+    try:
+        return os.open(path, os.O_RDONLY)
+    except FileNotFoundError as error:
+        raise VaultCorrupt(f"{path} is missing: bring it back from a copy of the vault") from error
+    except OSError as error:
+        raise _fs.vault_error(f"read {path}", error) from error

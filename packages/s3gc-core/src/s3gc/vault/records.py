@@ -1,0 +1,133 @@
+"""Values of the vault as JSON: in pack headers, in journal entries, in canonical form.
+
+Canonical JSON here: names sorted, no spaces, text as it is (only ``"``, ``\\`` and control characters
+escaped), UTF-8, numbers finite. The same value gives the same bytes on every machine.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from cattrs import ClassValidationError, Converter, ForbiddenExtraKeysError
+from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn
+
+from s3gc.errors import VaultCorrupt, VaultError
+from s3gc.model import BackupRecord, ObjectAttributes
+
+_ENCODER = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def canonical(value: Any) -> str:
+    """``value`` as canonical JSON text.
+
+    Raises:
+        VaultError: it isn't made of JSON values alone.
+    """
+    try:
+        return _ENCODER.encode(value)
+    except (TypeError, ValueError) as error:
+        raise VaultError(f"this can't be written as JSON: {error}") from error
+
+
+def time_to_text(moment: datetime) -> str:
+    """UTC, microseconds, ISO 8601: ``2026-11-23T18:42:00.000000+00:00``.
+
+    Raises:
+        VaultError: ``moment`` has no time zone.
+    """
+    if moment.tzinfo is None:
+        raise VaultError(f"the time {moment} has no time zone: give an aware datetime")
+    return moment.astimezone(UTC).isoformat(timespec="microseconds")
+
+
+def time_from_text(text: str) -> datetime:
+    """The inverse of :func:`time_to_text`.
+
+    Raises:
+        VaultCorrupt: it isn't such a text.
+    """
+    try:
+        moment = datetime.fromisoformat(text)
+    except (TypeError, ValueError) as error:
+        raise VaultCorrupt(f"{text!r} is not a time") from error
+    if moment.tzinfo is None:
+        raise VaultCorrupt(f"the time {text!r} has no time zone")
+    return moment.astimezone(UTC)
+
+
+def _text(value: Any, _: Any) -> str:
+    if type(value) is not str:
+        raise ValueError(f"text expected, got {value!r}")
+    return value
+
+
+def _whole(value: Any, _: Any) -> int:
+    if type(value) is not int:
+        raise ValueError(f"a whole number expected, got {value!r}")
+    return value
+
+
+def _converter() -> Converter:
+    made = Converter(forbid_extra_keys=True)
+    made.register_structure_hook(str, _text)
+    made.register_structure_hook(int, _whole)
+    made.register_unstructure_hook(datetime, time_to_text)
+    made.register_structure_hook(datetime, lambda text, _: time_from_text(text))
+    for cls, lean in ((ObjectAttributes, True), (BackupRecord, False)):
+        made.register_unstructure_hook(
+            cls,
+            make_dict_unstructure_fn(cls, made, _cattrs_omit_if_default=lean),
+        )
+        made.register_structure_hook(
+            cls,
+            make_dict_structure_fn(cls, made, _cattrs_forbid_extra_keys=True),
+        )
+    return made
+
+
+_CONVERTER = _converter()
+
+
+def _structure(data: Any, cls: type[Any], what: str) -> Any:
+    try:
+        return _CONVERTER.structure(data, cls)
+    except ClassValidationError as error:
+        unknown = [e for e in error.exceptions if isinstance(e, ForbiddenExtraKeysError)]
+        if unknown:
+            raise VaultError(f"{what} is of a newer s3gc, update it: {unknown[0]}") from error
+        reasons = "; ".join(str(e) for e in error.exceptions)
+        raise VaultCorrupt(f"{what} is damaged: {reasons}") from error
+    except (TypeError, ValueError, KeyError, AttributeError) as error:
+        raise VaultCorrupt(f"{what} is damaged: {error}") from error
+
+
+def record_to_json(record: BackupRecord) -> dict[str, Any]:
+    """A backup record as JSON values, for the journal's ``data``. What the store didn't send is left out."""
+    made: dict[str, Any] = _CONVERTER.unstructure(record)
+    return made
+
+
+def record_from_json(data: Mapping[str, Any]) -> BackupRecord:
+    """The inverse of :func:`record_to_json`.
+
+    Raises:
+        VaultCorrupt: it isn't a backup record.
+        VaultError: it has fields that this version doesn't know.
+    """
+    record: BackupRecord = _structure(data, BackupRecord, "this backup record")
+    return record
+
+
+def attributes_to_json(attributes: ObjectAttributes) -> dict[str, Any]:
+    """Only what the store sent."""
+    made: dict[str, Any] = _CONVERTER.unstructure(attributes)
+    return made
+
+
+def attributes_from_json(data: Any) -> ObjectAttributes:
+    """The inverse of :func:`attributes_to_json`; raises as :func:`record_from_json`."""
+    attributes: ObjectAttributes = _structure(data, ObjectAttributes, "these attributes")
+    return attributes
