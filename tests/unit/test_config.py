@@ -148,6 +148,16 @@ def test_no_environment_variable_serves_two_options() -> None:
             {"bucket": "b-1", "cdc_backend": "mysql", "cdc_connection_url": MYSQL, "database_url": POSTGRES},
             r"database_url is a postgres URL and cdc_backend is 'mysql'",
         ),
+        (
+            {
+                "bucket": "b-1",
+                "cdc_backend": "postgres",
+                "cdc_connection_url": POSTGRES,
+                "database_url": "postgresql://app@db.internal/other",
+            },
+            r"different databases",
+        ),
+        ({"bucket": "b-1", "vault_path": "file://relative"}, r"absolute path"),
         ({"bucket": "b-1", "admin_api_key": ""}, r"admin_api_key must be a text"),
     ],
 )
@@ -179,6 +189,20 @@ def test_values_are_stored_immutable() -> None:
         config.tables["users"] = ()  # type: ignore[index]
     assert hash(config) == hash(pickle.loads(pickle.dumps(config)))
     assert config == pickle.loads(pickle.dumps(config))
+
+
+def test_a_pooler_and_a_direct_line_to_one_database_are_no_contradiction() -> None:
+    config = create_config(
+        "my-bucket",
+        database_url="postgresql+asyncpg://app:a@pooler:6432/app?x=1",
+        cdc_backend="postgres",
+        cdc_connection_url="postgresql://cdc:b@db:5432/app",
+    )
+    assert config.cdc_backend == "postgres"
+
+
+def test_a_file_url_is_a_local_vault() -> None:
+    assert create_config("my-bucket", vault_path="file:///srv/my%20vault").vault_path == "/srv/my vault"
 
 
 @pytest.mark.parametrize("path", ["vault", Path("vault")])

@@ -8,9 +8,9 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
-from s3gc._redact import redact
+from s3gc._redact import identity, redact
 from s3gc.errors import ConfigError
 from s3gc.model import Mode
 from s3gc.safety import Safety
@@ -76,6 +76,11 @@ def database_kind(url: str) -> str:
 def show(value: object) -> str:
     """A refused value for an error: whatever looks like a URL without its secrets."""
     return redact(value) if isinstance(value, str) and ("://" in value or "@" in value) else repr(value)
+
+
+def _database(url: str) -> str:
+    """The database's name in a URL (hosts may differ: a pooler, a direct line)."""
+    return identity(url).partition("?")[0].partition("@")[2].partition("/")[2]
 
 
 def _kind_of_value(value: object) -> str:
@@ -251,7 +256,7 @@ def exclude_prefixes(value: object) -> tuple[str, ...]:
 
 
 def vault_path(value: object) -> str:
-    """A folder, or a URL that a plugin opens; ``~`` is the home folder."""
+    """A folder, or a URL that a plugin opens; ``~`` is the home folder, ``file:///PATH`` is PATH."""
     if isinstance(value, Path):
         value = str(value)
     if isinstance(value, os.PathLike) or not isinstance(value, str):
@@ -260,6 +265,10 @@ def vault_path(value: object) -> str:
     parts = split_url(text)
     if parts is not None and not parts[1]:
         raise ConfigError(f"vault_path {redact(text)} names no place: write a folder or scheme://place")
+    if parts is not None and parts[0] == "file":
+        if not parts[1].startswith("/"):
+            raise ConfigError(f"vault_path {redact(text)} must be an absolute path: file:///path/to/folder")
+        return unquote(parts[1])
     return os.path.expanduser(text) if parts is None else text
 
 
@@ -323,6 +332,11 @@ def together(options: Any) -> None:
                 f"{name} is a {database_kind(value)} URL and cdc_backend is {backend!r}: "
                 "make them the same database"
             )
+    if cdc_url and options.database_url and _database(cdc_url) != _database(options.database_url):
+        raise ConfigError(
+            "database_url and cdc_connection_url name different databases, and only the one whose changes "
+            "are followed would be read: name the same one, or put the other into sources"
+        )
     vault = split_url(options.vault_path)
     if vault and not options.registry_url:
         raise ConfigError(
