@@ -165,10 +165,12 @@ class S3Store(ObjectStore):
 
     async def stat(self, key: str) -> ObjectInfo | None:
         """The object by a HEAD request, without its attributes."""
+        self._check(key)
         answer = await self._lookup.head(key)
         return read_info(answer.headers, key) if answer else None
 
     async def head(self, key: str) -> ObjectHead | None:
+        self._check(key)
         answer = await self._lookup.head(key)
         if answer is None:
             return None

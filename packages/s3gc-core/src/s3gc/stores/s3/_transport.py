@@ -13,7 +13,7 @@ import urllib3.exceptions as faults
 from attrs import Factory, frozen
 
 from s3gc.clock import Clock
-from s3gc.errors import StoreError
+from s3gc.errors import AmbiguousKey, StoreError
 from s3gc.stores.s3._address import Address
 from s3gc.stores.s3._credentials import CredentialSource
 from s3gc.stores.s3._options import S3Options
@@ -164,6 +164,8 @@ class Transport:
         """
         if self._closed.is_set():
             raise StoreError("the store is closed: open a new one")
+        if call.key == "":  # the path would be the bucket's own
+            raise AmbiguousKey("the empty key names no object; nothing was sent")
         path = f"{self._address.base}/{encode_key(call.key or '')}"
         wire_query, canonical_query = encode_query(call.query)
         headers = self._signer.sign(
