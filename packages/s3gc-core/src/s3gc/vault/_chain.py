@@ -10,7 +10,7 @@ from typing import Any
 
 from s3gc.errors import VaultCorrupt, VaultError
 from s3gc.model import JournalDraft, JournalEntry
-from s3gc.vault.records import canonical, time_from_text
+from s3gc.vault.records import canonical, quoted, time_from_text
 
 FORMAT = 1
 """The version of tables and chain, in PRAGMA user_version."""
@@ -90,10 +90,11 @@ def link(
     Raises:
         UnicodeEncodeError: something holds a lone surrogate.
     """
+    shown_key = "null" if key is None else quoted(key)
     text = (
-        f'{{"at":{canonical(at)},"bucket":{bucket_json},"data":{data},"event":{canonical(event)},'
-        f'"key":{canonical(key)},"operation_id":{canonical(operation_id)},'
-        f'"previous":{canonical(previous)},"seq":{seq}}}'
+        f'{{"at":{quoted(at)},"bucket":{bucket_json},"data":{data},"event":{quoted(event)},'
+        f'"key":{shown_key},"operation_id":{quoted(operation_id)},'
+        f'"previous":{quoted(previous)},"seq":{seq}}}'
     )
     return hashlib.sha256(text.encode()).hexdigest()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
+from functools import cached_property
 
 from attrs import evolve, frozen
 
@@ -107,7 +108,7 @@ class FrameReader:
         self.length = 0
         self.digest = b""
 
-    @property
+    @cached_property
     def header(self) -> Header:
         return parse_header(self.header_bytes)
 

@@ -27,6 +27,7 @@ from s3gc.vault.records import (
     attributes_from_json,
     attributes_to_json,
     canonical,
+    quoted,
     time_from_text,
     time_to_text,
 )
@@ -70,7 +71,7 @@ class HeaderText:
     after: bytes
 
     def with_codec(self, codec: str) -> bytes:
-        return b"".join((self.before, canonical(codec).encode(), self.after))
+        return b"".join((self.before, quoted(codec).encode(), self.after))
 
 
 def header_text(info: ObjectInfo, attributes: ObjectAttributes, bucket: str, operation_id: str) -> HeaderText:
@@ -82,11 +83,12 @@ def header_text(info: ObjectInfo, attributes: ObjectAttributes, bucket: str, ope
     # The names are sorted, as canonical JSON asks: attributes, bucket, codec, etag …
     try:
         attached = canonical(attributes_to_json(attributes))
-        before = f'{{"attributes":{attached},"bucket":{canonical(bucket)},"codec":'
+        before = f'{{"attributes":{attached},"bucket":{quoted(bucket)},"codec":'
+        version = "null" if info.version_id is None else quoted(info.version_id)
         after = (
-            f',"etag":{canonical(info.etag)},"key":{canonical(info.key)},'
-            f'"last_modified":{canonical(time_to_text(info.last_modified))},'
-            f'"operation":{canonical(operation_id)},"size":{info.size:d},"version_id":{canonical(info.version_id)}}}'
+            f',"etag":{quoted(info.etag)},"key":{quoted(info.key)},'
+            f'"last_modified":{quoted(time_to_text(info.last_modified))},'
+            f'"operation":{quoted(operation_id)},"size":{info.size:d},"version_id":{version}}}'
         )
         made = HeaderText(before.encode(), after.encode())
     except UnicodeEncodeError as error:

@@ -159,8 +159,7 @@ class LocalBackupSession(BackupSession):
                     return
                 self._writing += 1
                 try:
-                    with _fs.explained(f"write backups into {self._folder}"):
-                        self._placed += await self._run(lambda: self._packs.write(batch))
+                    self._placed += await self._run(lambda: self._packs.write(batch))
                 except BaseException as error:
                     self._failed = error
                     raise
@@ -173,37 +172,35 @@ class LocalBackupSession(BackupSession):
     async def _add_large(
         self, info: ObjectInfo, attributes: ObjectAttributes, header: HeaderText, chunks: AsyncIterator[bytes]
     ) -> None:
-        with _fs.explained(f"write the backup of {info.key!r} into {self._folder}"):
-            with anyio.CancelScope(shield=True):
-                writer = await self._run(self._create)
-            frame = LargeFrame(info, attributes, header, writer, self._codecs, self._codec)
-            try:
-                pieces: list[bytes] = []
-                held = total = 0
-                async for piece in chunks:
-                    total += len(piece)
-                    _require_size(info, total, at_end=False)
-                    pieces.append(piece)
-                    held += len(piece)
-                    if held >= CHUNK_MAX_BYTES:
-                        full, pieces, held = pieces, [], 0
-                        await self._run(lambda full=full: frame.feed(full))  # type: ignore[misc]
-                _require_size(info, total, at_end=True)
-                if pieces:
-                    await self._run(lambda: frame.feed(pieces))
-                placed = await self._run(frame.finish)
-            except BaseException:
-                writer.remove()
-                raise
+        with anyio.CancelScope(shield=True):
+            writer = await self._run(self._create)
+        frame = LargeFrame(info, attributes, header, writer, self._codecs, self._codec)
+        try:
+            pieces: list[bytes] = []
+            held = total = 0
+            async for piece in chunks:
+                total += len(piece)
+                _require_size(info, total, at_end=False)
+                pieces.append(piece)
+                held += len(piece)
+                if held >= CHUNK_MAX_BYTES:
+                    full, pieces, held = pieces, [], 0
+                    await self._run(lambda full=full: frame.feed(full))  # type: ignore[misc]
+            _require_size(info, total, at_end=True)
+            if pieces:
+                await self._run(lambda: frame.feed(pieces))
+            placed = await self._run(frame.finish)
+        except BaseException:
+            writer.remove()
+            raise
         self._placed.append(placed)
         self._large_packs.append(writer)
 
     # ------------------------------------------------------------------ both
 
     def _sync(self, writers: Sequence[PackWriter]) -> None:
-        with _fs.explained(f"make backups in {self._folder} durable"):
-            for writer in writers:
-                writer.sync()
+        for writer in writers:
+            writer.sync()
 
     async def _read_back_all(self, placed: Sequence[Placed]) -> None:
         try:
@@ -214,11 +211,16 @@ class LocalBackupSession(BackupSession):
             raise _first(found) from None
 
     async def _read_back(self, run: Sequence[Placed]) -> None:
-        with _fs.explained(f"read backups in {self._folder} back"):
-            await self._run(lambda: read_back(run, self._codecs))
+        await self._run(lambda: read_back(run, self._codecs))
 
     async def _run(self, function: Callable[[], T]) -> T:
-        return await to_thread.run_sync(function, limiter=self._threads)
+        """In a worker thread. Only what happens there is the vault's fault, so only there it is explained."""
+
+        def explained() -> T:
+            with _fs.explained(f"keep backups in {self._folder}"):
+                return function()
+
+        return await to_thread.run_sync(explained, limiter=self._threads)
 
     def _require_usable(self) -> None:
         if self._closed:

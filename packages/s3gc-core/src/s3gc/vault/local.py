@@ -231,18 +231,17 @@ class LocalVault(Vault):
         path = self._packs / (name + PACK_SUFFIX)
         fd = await self._run(lambda: _open_pack(path))
         try:
-            with _fs.explained(f"read {path}"):
-                if record.size <= SMALL_OBJECT_BYTES and length <= record.size + FRAME_EXTRA_BYTES:
-                    read = reader_of(fd, ahead=length)
-                    for piece in await self._run(
-                        lambda: whole_record(read, offset, record, self._bucket, self._codecs)
-                    ):
-                        for begin in range(0, len(piece), CHUNK_MAX_BYTES):
-                            yield piece[begin : begin + CHUNK_MAX_BYTES]
-                    return
-                pieces = stream_record(reader_of(fd), offset, record, self._bucket, self._codecs)
-                while (piece := await self._run(lambda: next(pieces, b""))) != b"":
-                    yield piece
+            if record.size <= SMALL_OBJECT_BYTES and length <= record.size + FRAME_EXTRA_BYTES:
+                read = reader_of(fd, ahead=length)
+                for piece in await self._run(
+                    lambda: whole_record(read, offset, record, self._bucket, self._codecs)
+                ):
+                    for begin in range(0, len(piece), CHUNK_MAX_BYTES):
+                        yield piece[begin : begin + CHUNK_MAX_BYTES]
+                return
+            pieces = stream_record(reader_of(fd), offset, record, self._bucket, self._codecs)
+            while (piece := await self._run(lambda: next(pieces, b""))) != b"":
+                yield piece
         finally:
             os.close(fd)
 
@@ -276,7 +275,11 @@ class LocalVault(Vault):
             )
 
     async def _run(self, function: Callable[[], T]) -> T:
-        return await to_thread.run_sync(function)
+        def explained() -> T:
+            with _fs.explained(f"use the vault in {self.folder}"):
+                return function()
+
+        return await to_thread.run_sync(explained)
 
 
 def _by_name(compressors: Sequence[Compressor]) -> Mapping[str, Compressor]:

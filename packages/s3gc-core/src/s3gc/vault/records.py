@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from json.encoder import encode_basestring
 from typing import Any
 
 from cattrs import ClassValidationError, Converter, ForbiddenExtraKeysError
@@ -30,6 +31,11 @@ def canonical(value: Any) -> str:
         return _ENCODER.encode(value)
     except (TypeError, ValueError) as error:
         raise VaultError(f"this can't be written as JSON: {error}") from error
+
+
+def quoted(text: str) -> str:
+    """One text as canonical JSON: the same as :func:`canonical`, without its detours."""
+    return encode_basestring(text)
 
 
 def time_to_text(moment: datetime) -> str:
