@@ -54,7 +54,9 @@ def lying_frame(declared: int, data: bytes) -> bytes:
     honest = zstandard.ZstdCompressor(level=3, write_content_size=False, write_checksum=False).compressobj()
     body = honest.compress(data) + honest.flush()
     blocks = body[zstandard.frame_header_size(body) :]
-    return b"\x28\xb5\x2f\xfd" + bytes([0b1000_0000, (20 - 10) << 3]) + declared.to_bytes(4, "little") + blocks
+    return (
+        b"\x28\xb5\x2f\xfd" + bytes([0b1000_0000, (20 - 10) << 3]) + declared.to_bytes(4, "little") + blocks
+    )
 
 
 def test_no_more_comes_out_than_declared() -> None:
