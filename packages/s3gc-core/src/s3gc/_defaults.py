@@ -7,7 +7,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from s3gc.abc import Compressor, ObjectStore, ReferenceSource, Vault
-from s3gc.clock import SystemClock
+from s3gc.clock import Clock
 from s3gc.config import Config
 from s3gc.hooks import hookimpl
 from s3gc.resolver import Resolver
@@ -16,13 +16,13 @@ _DATABASES = frozenset({"sqlite", "postgresql", "postgres", "mysql", "mariadb"})
 
 
 @hookimpl
-def s3gc_open_store(url: str, config: Config) -> ObjectStore | None:
+def s3gc_open_store(url: str, config: Config, clock: Clock) -> ObjectStore | None:
     """``s3://``, ``file://`` and ``memory://``."""
     scheme, _, rest = url.partition("://")
     if scheme == "s3":
         from s3gc.stores.s3 import S3Store
 
-        return S3Store(rest.rstrip("/"), region=config.region, endpoint_url=config.endpoint_url)
+        return S3Store(rest.rstrip("/"), region=config.region, endpoint_url=config.endpoint_url, clock=clock)
     if scheme == "file":
         from s3gc.stores.obstore import open_file_store
 
@@ -45,14 +45,16 @@ def s3gc_open_source(url: str, config: Config, resolver: Resolver) -> ReferenceS
 
 
 @hookimpl
-def s3gc_open_vault(url: str, config: Config, compressors: Sequence[Compressor]) -> Vault | None:
+def s3gc_open_vault(
+    url: str, config: Config, compressors: Sequence[Compressor], clock: Clock
+) -> Vault | None:
     """A local folder."""
     if "://" in url and not url.startswith("file://"):
         return None
     from s3gc.vault.local import LocalVault
 
     path = unquote(urlsplit(url).path) if url.startswith("file://") else url
-    return LocalVault(Path(path), compressors=compressors, clock=SystemClock(), codec=config.compression)
+    return LocalVault(Path(path), compressors=compressors, clock=clock, codec=config.compression)
 
 
 @hookimpl

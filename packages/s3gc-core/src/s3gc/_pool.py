@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import TypeVar
 
 import anyio
@@ -17,6 +17,7 @@ async def each(
     items: Iterable[T], work: Callable[[T], Awaitable[None]], *, workers: int = REQUESTS_IN_FLIGHT
 ) -> None:
     """Run ``work`` on every item. The first error stops the rest and is raised as it was."""
+    items = items if isinstance(items, Sequence) else list(items)
     feed = iter(items)
     failed: list[BaseException] = []
 
@@ -32,7 +33,7 @@ async def each(
                 return
 
     async with anyio.create_task_group() as group:
-        for _ in range(workers):
+        for _ in range(min(workers, len(items))):
             group.start_soon(worker, group.cancel_scope)
     if failed:
         raise failed[0]

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from s3gc import journal_events
 from s3gc._pool import each
 from s3gc.errors import SourceError
-from s3gc.model import BackupRecord, JournalDraft, Position
+from s3gc.model import BackupRecord, JournalDraft, Position, Reference
 from s3gc.parts import Parts
 from s3gc.putback import put_back_if_missing
 from s3gc.reading import fences, referenced_among
+from s3gc.vault.records import record_from_json
+
+CONFIRM_KEYS = 100_000
+"""Keys of one direct read in the last confirmation of an operation."""
 
 
 async def confirm(parts: Parts, deleted: Mapping[str, BackupRecord], operation_id: str) -> Sequence[str]:
@@ -27,25 +31,13 @@ async def confirm(parts: Parts, deleted: Mapping[str, BackupRecord], operation_i
     try:
         positions = await fences(parts)
         for key, (source, reference) in (await referenced_among(parts, deleted.keys())).items():
-            why[key] = f"{source}: {reference.table}.{reference.column} of row {reference.row_id} names it"
+            why[key] = _witness(source, reference)
     except SourceError as error:
         why = dict.fromkeys(deleted, f"could not be confirmed: {error}")
 
-    resurrected: list[JournalDraft] = []
-
-    async def resurrect(key: str) -> None:
-        written = await put_back_if_missing(parts, deleted[key])
-        resurrected.append(
-            JournalDraft(
-                journal_events.RESURRECTED,
-                operation_id,
-                key,
-                {"why": why[key], "etag": written.etag if written else None},
-            )
-        )
-
-    await each(list(why), resurrect)
-    await parts.registry.listing.forget(why.keys())
+    resurrected = await _resurrect(
+        parts, {key: (deleted[key], reason) for key, reason in why.items()}, operation_id
+    )
     await parts.vault.journal.append(
         [
             *resurrected,
@@ -61,3 +53,59 @@ async def confirm(parts: Parts, deleted: Mapping[str, BackupRecord], operation_i
         ]
     )
     return list(why)
+
+
+async def confirm_operation(parts: Parts, operation_id: str) -> Sequence[str]:
+    """Once more over all that an operation deleted: a row may have named a key of an early batch since.
+
+    Memory is bounded by CONFIRM_KEYS. Returns the keys that are back.
+
+    Raises:
+        S3GCError: the sources can't be read, or putting back failed. The operation stays open.
+    """
+    await fences(parts)
+    back: list[str] = []
+    keys: set[str] = set()
+    async for entry in parts.vault.journal.read(operation_id=operation_id, events={journal_events.DELETED}):
+        if entry.key is not None:
+            keys.add(entry.key)
+        if len(keys) == CONFIRM_KEYS:
+            back += await _confirm_again(parts, keys, operation_id)
+            keys = set()
+    return back + await _confirm_again(parts, keys, operation_id)
+
+
+async def _confirm_again(parts: Parts, keys: Collection[str], operation_id: str) -> Sequence[str]:
+    doomed: dict[str, tuple[BackupRecord, str]] = {}
+    for key, (source, reference) in (await referenced_among(parts, keys)).items():
+        record: BackupRecord | None = None
+        async for entry in parts.vault.journal.read(
+            key=key, operation_id=operation_id, events={journal_events.DELETED, journal_events.RESURRECTED}
+        ):
+            is_deleted = entry.event == journal_events.DELETED
+            record = record_from_json(entry.data["backup"]) if is_deleted else None
+        if record is not None:
+            doomed[key] = (record, _witness(source, reference))
+    await parts.vault.journal.append(await _resurrect(parts, doomed, operation_id))
+    return list(doomed)
+
+
+def _witness(source: str, reference: Reference) -> str:
+    return f"{source}: {reference.table}.{reference.column} of row {reference.row_id} names it"
+
+
+async def _resurrect(
+    parts: Parts, doomed: Mapping[str, tuple[BackupRecord, str]], operation_id: str
+) -> list[JournalDraft]:
+    """Put objects back unless somebody uploaded them again. Returns what the journal must be told."""
+    drafts: list[JournalDraft] = []
+
+    async def one(key: str) -> None:
+        record, why = doomed[key]
+        written = await put_back_if_missing(parts, record)
+        data = {"why": why, "etag": written.etag if written else None}
+        drafts.append(JournalDraft(journal_events.RESURRECTED, operation_id, key, data))
+
+    await each(list(doomed), one)
+    await parts.registry.listing.forget(doomed.keys())
+    return drafts

@@ -13,6 +13,7 @@ import pluggy
 
 if TYPE_CHECKING:
     from s3gc.abc import Compressor, Gate, ObjectStore, ReferenceSource, Vault
+    from s3gc.clock import Clock
     from s3gc.config import Config
     from s3gc.model import Candidate
     from s3gc.resolver import Resolver
@@ -28,7 +29,7 @@ class Hooks:
     """The hooks. Arguments are passed by name: take only those that you need."""
 
     @hookspec(firstresult=True)
-    def s3gc_open_store(self, url: str, config: Config) -> ObjectStore | None:
+    def s3gc_open_store(self, url: str, config: Config, clock: Clock) -> ObjectStore | None:
         """Open the bucket at ``url`` (``s3://name``, ``yours://…``), or None if the scheme isn't yours."""
 
     @hookspec(firstresult=True)
@@ -36,7 +37,9 @@ class Hooks:
         """Open the place of references at ``url``, or None. ``resolver.keys(value)`` reads a value."""
 
     @hookspec(firstresult=True)
-    def s3gc_open_vault(self, url: str, config: Config, compressors: Sequence[Compressor]) -> Vault | None:
+    def s3gc_open_vault(
+        self, url: str, config: Config, compressors: Sequence[Compressor], clock: Clock
+    ) -> Vault | None:
         """Make the vault at ``url`` (a path without a scheme is a local folder), or None.
 
         ``compressors`` are those of all plugins; new backups use the one that ``config.compression`` names.

@@ -31,6 +31,12 @@ class KeyFile(Sequence[str]):
                 self._offsets.append(self._end)
                 self._end += len(line)
 
+    def renamed(self, path: Path) -> KeyFile:
+        """The same list under another name."""
+        self._path.replace(path)
+        self._path = path
+        return self
+
     def __len__(self) -> int:
         return len(self._offsets)
 
@@ -65,6 +71,18 @@ class KeyCollector:
             file = KeyFile(self._path)
             file.extend(self._keys)
             self._keys = file
+
+    def remove(self, keys: Iterable[str]) -> None:
+        """Take out a few keys."""
+        unwanted = frozenset(keys)
+        if not unwanted:
+            return
+        if isinstance(self._keys, list):
+            self._keys = [key for key in self._keys if key not in unwanted]
+        else:
+            rest = KeyFile(self._path.with_name(self._path.name + "-2"))
+            rest.extend(key for key in self._keys if key not in unwanted)
+            self._keys = rest.renamed(self._path)
 
     def keys(self) -> Sequence[str]:
         """All keys taken, in order."""

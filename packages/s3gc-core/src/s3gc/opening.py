@@ -10,8 +10,8 @@ from urllib.parse import urlsplit
 
 import anyio
 import pluggy
-import structlog
 
+from s3gc._log import get_logger
 from s3gc.abc import Compressor, Gate, ObjectStore, ReferenceSource, Vault
 from s3gc.clock import Clock
 from s3gc.config import Config
@@ -37,7 +37,7 @@ async def open_parts(
     """Open everything; close it in reverse order, whatever happens."""
     hook = plugins.hook
     async with AsyncExitStack() as stack:
-        store = store or _open_store(hook, config)
+        store = store or _open_store(hook, config, clock)
         stack.push_async_callback(store.aclose)
         resolver = Resolver(
             store.bucket,
@@ -48,7 +48,7 @@ async def open_parts(
         for source in all_sources:
             stack.push_async_callback(source.aclose)
         _check_names(all_sources)
-        vault = vault or _open_vault(hook, config)
+        vault = vault or _open_vault(hook, config, clock)
         stack.push_async_callback(vault.aclose)
         await vault.open(store.url)
         folder = Path(config.vault_path)
@@ -72,13 +72,13 @@ async def open_parts(
             hook=hook,
             clock=clock,
             new_id=new_id,
-            log=structlog.get_logger("s3gc").bind(bucket=store.bucket),
+            log=get_logger().bind(bucket=store.bucket),
             folder=folder,
         )
 
 
-def _open_store(hook: pluggy.HookRelay, config: Config) -> ObjectStore:
-    store: ObjectStore | None = hook.s3gc_open_store(url=config.store_url, config=config)
+def _open_store(hook: pluggy.HookRelay, config: Config, clock: Clock) -> ObjectStore:
+    store: ObjectStore | None = hook.s3gc_open_store(url=config.store_url, config=config, clock=clock)
     if store is None:
         raise ConfigError(
             f"no plugin opens the bucket {config.bucket!r}: write a bare name, s3://, file:// or memory://, "
@@ -115,9 +115,11 @@ def _check_names(sources: Sequence[ReferenceSource]) -> None:
             raise ConfigError(f"two sources are named {name!r}: give each a name of its own")
 
 
-def _open_vault(hook: pluggy.HookRelay, config: Config) -> Vault:
+def _open_vault(hook: pluggy.HookRelay, config: Config, clock: Clock) -> Vault:
     compressors: list[Compressor] = [one for some in hook.s3gc_compressors() for one in some]
-    vault: Vault | None = hook.s3gc_open_vault(url=config.vault_path, config=config, compressors=compressors)
+    vault: Vault | None = hook.s3gc_open_vault(
+        url=config.vault_path, config=config, compressors=compressors, clock=clock
+    )
     if vault is None:
         raise ConfigError(f"no plugin opens the vault {config.vault_path!r}: write the path of a folder")
     return vault

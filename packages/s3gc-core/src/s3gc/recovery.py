@@ -9,7 +9,7 @@ from attrs import define, field
 
 from s3gc import gates, journal_events
 from s3gc.backup import same_object
-from s3gc.confirm import confirm
+from s3gc.confirm import confirm, confirm_operation
 from s3gc.errors import VaultCorrupt
 from s3gc.model import BackupRecord, JournalDraft, JournalEntry, ObjectInfo
 from s3gc.parts import Parts
@@ -81,7 +81,9 @@ async def recover(parts: Parts) -> None:
                 drafts.append(deletion_draft(record, operation_id, recovered=True))
         if drafts:
             await parts.vault.journal.append(drafts)
-        back = await confirm(parts, deleted, operation_id) if deleted else ()
+        back = list(await confirm(parts, deleted, operation_id)) if deleted else []
+        if deleted or left.counts[journal_events.DELETED]:
+            back += await confirm_operation(parts, operation_id)
         await parts.vault.journal.append(
             [
                 JournalDraft(

@@ -18,7 +18,7 @@ from s3gc._pool import each
 from s3gc.abc import BackupSession
 from s3gc.backup import back_up, same_object
 from s3gc.breakers import unconditional_delete
-from s3gc.confirm import confirm
+from s3gc.confirm import confirm, confirm_operation
 from s3gc.errors import CycleHeld, S3GCError, SourceError, StoreError, Unsettled, VaultError
 from s3gc.gates import first_objection
 from s3gc.keylist import KeyCollector
@@ -55,7 +55,7 @@ class Tally:
     kept: Counter[str] = Factory(Counter)
     resurrected: list[str] = Factory(list)
     errors: list[str] = Factory(list)
-    held_by: list[TrippedBreaker] = Factory(list)
+    batches: int = 0  # that deleted something
 
 
 @frozen
@@ -91,6 +91,21 @@ async def sweep(parts: Parts, plan: Plan, operation_id: str, tally: Tally) -> No
                     raise S3GCError(
                         f"{failed} batches in a row failed, the sweep ended; the last error: {error}"
                     ) from error
+    if tally.batches > 1:
+        await _confirm_all(parts, operation_id, tally)
+
+
+async def _confirm_all(parts: Parts, operation_id: str, tally: Tally) -> None:
+    """A row may have named a key of an early batch during a late one: back before we end (P3)."""
+    with anyio.CancelScope(shield=True):
+        try:
+            back = await confirm_operation(parts, operation_id)
+        except S3GCError as error:
+            raise Unsettled(f"{error} (the next start settles it)") from error
+    tally.deleted.remove(back)
+    tally.resurrected.extend(back)
+    for key in back:
+        parts.emit("object_resurrected", operation_id=operation_id, s3_key=key)
 
 
 def _batches(entries: Iterator[PlanEntry], most: int, most_bytes: int) -> Iterator[list[PlanEntry]]:
@@ -130,6 +145,7 @@ async def _batch(
             ) from error
     gone = [one.entry.object for one in doomed if one.record.key in deleted and one.record.key not in back]
     tally.deleted.extend(found.key for found in gone)
+    tally.batches += 1
     tally.bytes_deleted += sum(found.size for found in gone)
     tally.resurrected.extend(back)
     for found in gone:
