@@ -37,7 +37,7 @@ class Sample:
     latency_ms: float
     objects: int  # that the rate counts
     seconds: float
-    cpu_seconds: float  # of the whole process
+    cpu_seconds: float  # over the same time, of all threads
     peak_bytes: int
     requests: int  # that the responder saw
 
@@ -107,12 +107,10 @@ class Bench:
         measure.run([sys.executable, "-m", module, *arguments], measure.environment(self.responder.endpoint))
 
     def sample(
-        self, case: str, objects: int, seconds: float, outcome: measure.Outcome, requests: int
+        self, case: str, objects: int, took: tuple[float, float], peak_bytes: int, requests: int
     ) -> Sample:
-        """A measurement of this bench."""
-        return Sample(
-            case, self.latency_ms, objects, seconds, outcome.cpu_seconds, outcome.peak_bytes, requests
-        )
+        """A measurement of this bench; ``took`` are seconds and processor seconds."""
+        return Sample(case, self.latency_ms, objects, *took, peak_bytes, requests)
 
 
 class MissingTool(Exception):
@@ -157,7 +155,11 @@ def _listing(module: str) -> Callable[[Bench], list[Sample]]:
         outcome, requests, said = bench.worker(module, bench.listed_bucket(bench.objects))
         _expect(f"{module}: objects listed", said["objects"], bench.objects)
         case = module.replace("_", "-")
-        return [bench.sample(case, bench.objects, said["seconds"], outcome, requests)]
+        return [
+            bench.sample(
+                case, bench.objects, (said["seconds"], said["cpu_seconds"]), outcome.peak_bytes, requests
+            )
+        ]
 
     return listing
 
@@ -166,7 +168,7 @@ def _s5cmd_ls(bench: Bench) -> list[Sample]:
     bucket = bench.listed_bucket(bench.objects)
     outcome, requests = bench.run(s5cmd(), "ls", f"s3://{bucket}/*")
     _expect("s5cmd ls: lines", outcome.lines, bench.objects)
-    return [bench.sample("s5cmd-ls", bench.objects, outcome.seconds, outcome, requests)]
+    return [bench.sample("s5cmd-ls", bench.objects, outcome.took, outcome.peak_bytes, requests)]
 
 
 def _plan(bench: Bench) -> list[Sample]:
@@ -179,7 +181,7 @@ def _planned(bench: Bench, objects: int, case: str) -> Sample:
     outcome, requests, said = bench.worker("s3gc_plan", bucket, database=str(database), vault=str(vault))
     shutil.rmtree(vault)
     _expect(f"{case}: objects planned", said["planned"], _unreferenced(objects))
-    return bench.sample(case, objects, said["seconds"], outcome, requests)
+    return bench.sample(case, objects, (said["seconds"], said["cpu_seconds"]), outcome.peak_bytes, requests)
 
 
 def grow(bench: Bench, objects: int) -> list[Sample]:
@@ -204,17 +206,12 @@ def _s5cmd_cp_rm(bench: Bench) -> list[Sample]:
     _expect("s5cmd cp: files", copied, count)
     remove, remove_requests = bench.run(s5cmd(), "--log", "error", "rm", f"s3://{bucket}/*")
     _expect("s5cmd rm: objects left", bench.responder.count(bucket), 0)
-    both = measure.Outcome(
-        copy.seconds + remove.seconds,
-        copy.cpu_seconds + remove.cpu_seconds,
-        max(copy.peak_bytes, remove.peak_bytes),
-        0,
-        "",
-    )
+    both = (copy.seconds + remove.seconds, copy.cpu_seconds + remove.cpu_seconds)
+    peak, both_requests = max(copy.peak_bytes, remove.peak_bytes), copy_requests + remove_requests
     return [
-        bench.sample("s5cmd-cp", count, copy.seconds, copy, copy_requests),
-        bench.sample("s5cmd-rm", count, remove.seconds, remove, remove_requests),
-        bench.sample("s5cmd-cp-rm", count, both.seconds, both, copy_requests + remove_requests),
+        bench.sample("s5cmd-cp", count, copy.took, copy.peak_bytes, copy_requests),
+        bench.sample("s5cmd-rm", count, remove.took, remove.peak_bytes, remove_requests),
+        bench.sample("s5cmd-cp-rm", count, both, peak, both_requests),
     ]
 
 
@@ -244,11 +241,11 @@ def _collect(bench: Bench) -> list[Sample]:
         f"collect at {bench.latency_ms:g} ms: the {count} unreferenced objects were gone, the other "
         f"{len(kept)} unchanged; journal and backups verified; {len(indices)} restored byte for byte"
     )
+    collecting = said["collect_seconds"], said["collect_cpu_seconds"]
+    both = said["plan_seconds"] + collecting[0], said["plan_cpu_seconds"] + collecting[1]
     return [
-        bench.sample("s3gc-collect", count, said["collect_seconds"], outcome, requests),
-        bench.sample(
-            "s3gc-plan-collect", count, said["plan_seconds"] + said["collect_seconds"], outcome, requests
-        ),
+        bench.sample("s3gc-collect", count, collecting, outcome.peak_bytes, requests),
+        bench.sample("s3gc-plan-collect", count, both, outcome.peak_bytes, requests),
     ]
 
 

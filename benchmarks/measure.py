@@ -32,6 +32,11 @@ class Outcome:
     lines: int  # on stdout
     last_line: str
 
+    @property
+    def took(self) -> tuple[float, float]:
+        """Seconds and processor seconds."""
+        return self.seconds, self.cpu_seconds
+
 
 def run(command: Sequence[str], environment: Mapping[str, str], *, cwd: Path = ROOT) -> Outcome:
     """Run a program to its end.

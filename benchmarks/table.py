@@ -37,7 +37,7 @@ class Row:
     rounds: int
     seconds: float  # medians from here on
     rate: float  # objects a second
-    cpu_us: float  # processor time an object, the start of the process included
+    cpu_us: float  # processor time an object
     peak_mib: float  # the largest of all rounds
     requests: int
     ratios: Mapping[str, float]  # to other cases of the same latency: median of the rounds' ratios

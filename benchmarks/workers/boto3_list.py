@@ -15,7 +15,7 @@ def main() -> None:
     with timed() as timer:
         for page in client.get_paginator("list_objects_v2").paginate(Bucket=options.bucket):
             objects += len(page.get("Contents", []))
-    report(seconds=timer.seconds, objects=objects)
+    report(seconds=timer.seconds, cpu_seconds=timer.cpu_seconds, objects=objects)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ def main() -> None:
     with timed() as timer:
         for batch in store.list(chunk_size=1000, return_arrow=True):
             objects += batch.num_rows
-    report(seconds=timer.seconds, objects=objects)
+    report(seconds=timer.seconds, cpu_seconds=timer.cpu_seconds, objects=objects)
 
 
 if __name__ == "__main__":

@@ -38,7 +38,7 @@ def main() -> None:
             objects += int(_between(page, b"<KeyCount>", b"<"))
             token = _between(page, b"<NextContinuationToken>", b"<").decode()
             more = bool(token)
-    report(seconds=timer.seconds, objects=objects)
+    report(seconds=timer.seconds, cpu_seconds=timer.cpu_seconds, objects=objects)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,9 @@ async def main() -> None:
             done = await collector.collect(plan)
         report(
             plan_seconds=planning.seconds,
+            plan_cpu_seconds=planning.cpu_seconds,
             collect_seconds=collecting.seconds,
+            collect_cpu_seconds=collecting.cpu_seconds,
             deleted=len(done.deleted),
             backed_up=done.backed_up,
             errors=list(done.errors),

@@ -19,7 +19,7 @@ async def main() -> None:
                 objects += len(page)
     finally:
         await store.aclose()
-    report(seconds=timer.seconds, objects=objects)
+    report(seconds=timer.seconds, cpu_seconds=timer.cpu_seconds, objects=objects)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ async def main() -> None:
     async with Collector.open(configuration(arguments("database", "vault"))) as collector:
         with timed() as timer:
             plan = await collector.plan()
-        report(seconds=timer.seconds, objects=plan.scanned, planned=len(plan))
+        report(seconds=timer.seconds, cpu_seconds=timer.cpu_seconds, objects=plan.scanned, planned=len(plan))
 
 
 if __name__ == "__main__":
