@@ -1,5 +1,6 @@
 """Our own stores keep the contract: S3 against moto, memory and a folder."""
 
+# ruff: noqa: F811, F401 - fixtures are imported and named again as arguments
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
@@ -7,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from fixtures_s3 import S3Server, bucket, s3_server, truth  # noqa: F401
+from fixtures_s3 import S3Server, bucket, s3_server, truth
 from s3gc.abc import ObjectStore
 from s3gc.stores.obstore import open_file_store, open_memory_store
 from s3gc.testing.keys import ODD_KEYS
@@ -27,7 +28,7 @@ class TestS3(StoreContract):
     odd_keys = MOTO_KEYS
 
     @pytest.fixture
-    async def store(self, s3_server: S3Server, bucket: str) -> AsyncIterator[ObjectStore]:  # noqa: F811
+    async def store(self, s3_server: S3Server, bucket: str) -> AsyncIterator[ObjectStore]:
         store = s3_server.store(bucket)
         yield store
         await store.aclose()

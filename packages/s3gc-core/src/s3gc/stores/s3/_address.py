@@ -71,7 +71,7 @@ def _endpoint(bucket: str, endpoint_url: str) -> Address:
     if parts.scheme not in _DEFAULT_PORTS or not parts.hostname or parts.query or parts.fragment:
         raise ConfigError(f"endpoint_url must look like https://host:port, got {endpoint_url!r}")
     base = parts.path.rstrip("/")
-    if base and not re.fullmatch(r"(/[A-Za-z0-9._~-]+)+", base):
+    if base and not re.fullmatch(r"(/(?!\.{1,2}(/|$))[A-Za-z0-9._~-]+)+", base):
         raise ConfigError(
             f"the path of endpoint_url {endpoint_url!r} holds characters that can't be signed safely"
         )
