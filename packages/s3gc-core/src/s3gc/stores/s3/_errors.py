@@ -37,6 +37,10 @@ _CREDENTIAL_CODES = frozenset(
 )
 
 
+_FIRST_CODE = re.compile(rb"\s*(?:<\?xml[^>]*\?>)?\s*<Error>\s*<Code>([A-Za-z.]{1,64})</Code>")
+"""Anchored at the document's start, where no part of a key can stand."""
+
+
 @frozen
 class Fault:
     """The error that an answer tells of; empty texts where it told none (HEAD has no body)."""
@@ -55,6 +59,9 @@ def fault_of(answer: Answer) -> Fault:
         root = parse(answer.body) if answer.body.lstrip().startswith(b"<") else None
     except (ElementTree.ParseError, ValueError):
         root = None
+    if root is None and (first := _FIRST_CODE.match(answer.body)):
+        # Some servers (moto) write the key into the error raw: control characters make that no XML.
+        code = first[1].decode()
     if root is not None and root.tag == "Error":
         code = root.findtext("Code", "")
         message = root.findtext("Message", "")
