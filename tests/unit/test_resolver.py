@@ -213,7 +213,7 @@ HOSTILE = {
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_work_grows_linearly(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Counted in characters that are read as tokens, ; a quadratic pattern takes longer than the time limit."""
+    """Counted in characters read as tokens; a quadratic pattern would outlast the time limit."""
     work = 0
     read = TokenReader.read
 

@@ -1,0 +1,138 @@
+"""What a database must be able to do for us: the small part of SQL that isn't the same everywhere."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from typing import Any
+
+from attrs import Factory, field, frozen
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from s3gc.errors import SourceError
+from s3gc.sources._names import nearest
+
+
+@frozen
+class Target:
+    """Where a database is. ``secrets`` are taken out of messages."""
+
+    display: str
+    secrets: Sequence[str] = field(repr=False)
+
+
+@frozen
+class TrackedTable:
+    """A table to read: names as the user wrote them and as the database has them."""
+
+    spec: str
+    parts: tuple[str, ...]
+    columns: tuple[tuple[str, str], ...]  # (as written, name in the database)
+
+
+@frozen
+class TableQuery:
+    """The statement that reads one table: first its primary key, then its tracked columns."""
+
+    table: TrackedTable
+    sql: str
+    key_columns: int
+    uuids: frozenset[int] = frozenset()  # numbers of the tracked columns whose texts are UUIDs
+
+
+@frozen
+class Running:
+    """The transactions of one moment, by an id that no later one has, with their age where visible."""
+
+    position: str
+    open: Mapping[str, timedelta | None] = Factory(dict)
+    prepared: Mapping[str, timedelta | None] = Factory(dict)
+
+
+class Rows(abc.ABC):
+    """The rows of one statement, from a cursor on the server."""
+
+    @abc.abstractmethod
+    async def fetch(self, count: int) -> Sequence[Sequence[Any]]:
+        """The next rows; none at the end."""
+
+    async def close(self) -> None:  # noqa: B027 - most cursors end with their transaction
+        """Give the cursor back."""
+
+
+class Dialect(abc.ABC):
+    """One kind of database."""
+
+    kind: str
+    quote: str = '"'
+
+    def __init__(self, target: Target) -> None:
+        self.target = target
+
+    @abc.abstractmethod
+    def engine(self) -> AsyncEngine:
+        """A new engine without a pool, its connections in autocommit."""
+
+    def before_connect(self) -> None:  # noqa: B027 - most have nothing to look at
+        """Refuse what connecting would hide.
+
+        Raises:
+            SourceError: there is nothing to connect to.
+        """
+
+    @abc.abstractmethod
+    async def begin(self, connection: AsyncConnection) -> None:
+        """Begin a transaction that reads and sees one state of all tables."""
+
+    @abc.abstractmethod
+    async def query(self, connection: AsyncConnection, table: TrackedTable) -> TableQuery:
+        """Look the table up in the catalogue and build its statement.
+
+        Raises:
+            SourceError: the table or a column is missing, or can't be read safely.
+        """
+
+    @abc.abstractmethod
+    async def rows(self, connection: AsyncConnection, sql: str) -> Rows:
+        """Open a cursor on the server."""
+
+    @abc.abstractmethod
+    async def identity(self, connection: AsyncConnection) -> dict[str, str]:
+        """What tells this database from any other, after proof that it is a primary.
+
+        Raises:
+            SourceError: it is a replica, or lacks a privilege that a fence needs.
+        """
+
+    @abc.abstractmethod
+    async def running(self, connection: AsyncConnection) -> Running:
+        """The transactions of others that may have written or may yet write."""
+
+    def quoted(self, *parts: str) -> str:
+        """Names as SQL."""
+        q = self.quote
+        return ".".join(q + part.replace(q, q + q) + q for part in parts)
+
+    def columns_in(self, table: TrackedTable, existing: Sequence[str]) -> tuple[str, ...]:
+        """The tracked columns by their names in the database.
+
+        Raises:
+            SourceError: one is missing.
+        """
+        for spec, name in table.columns:
+            if name not in existing:
+                raise SourceError(f"table {table.spec!r} has no column {spec!r}{nearest(name, existing)}")
+        return tuple(name for _, name in table.columns)
+
+
+def no_table(table: TrackedTable, existing: Sequence[str]) -> SourceError:
+    """The error for a table that isn't there."""
+    hint = nearest(table.parts[-1], existing)
+    return SourceError(f"there is no table {table.spec!r}, or this user may not see it{hint}")
+
+
+async def fetch(connection: AsyncConnection, sql: str, *parameters: object) -> list[tuple[Any, ...]]:
+    """All rows of a small query."""
+    result = await connection.exec_driver_sql(sql, tuple(parameters) or None)
+    return [tuple(row) for row in result]

@@ -1,0 +1,121 @@
+"""One pass over all tracked tables in one transaction."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from s3gc.model import Column, ColumnCount, Reference, ScanBatch
+from s3gc.sources._dialect import Dialect, Rows, TableQuery, TrackedTable
+from s3gc.sources._names import row_id, stand_in
+
+_FIRST_ROWS = 200
+_BATCH_BYTES = 16 * 1024 * 1024  # of values in one batch, as far as the batches before it tell
+_SAMPLE = 64  # rows of a batch that are measured
+
+
+class Reader:
+    """Reads batch after batch. All methods run on the drivers' loop; ``close`` always must.
+
+    ``wanted`` limits the references to these keys; None means all.
+    """
+
+    def __init__(
+        self,
+        dialect: Dialect,
+        tables: Sequence[TrackedTable],
+        resolve: Callable[[object], frozenset[str]],
+        batch_rows: int,
+        wanted: frozenset[str] | None,
+    ) -> None:
+        self._dialect = dialect
+        self._tables = tables
+        self._resolve = resolve
+        self._batch_rows = batch_rows
+        self._wanted = wanted
+        self._connection: AsyncConnection | None = None
+        self._queries: list[TableQuery] = []
+        self._rows: Rows | None = None
+        self._fetch = min(_FIRST_ROWS, batch_rows)
+
+    async def open(self, connection: AsyncConnection) -> None:
+        """Begin the transaction and look up every table in it."""
+        self._connection = await connection.start()
+        await self._dialect.begin(connection)
+        self._queries = [await self._dialect.query(connection, table) for table in self._tables]
+
+    async def touch(self) -> None:
+        """Read at most one row of each table: proof that this user may."""
+        assert self._connection is not None
+        for query in self._queries:
+            rows = await self._dialect.rows(self._connection, query.sql + " LIMIT 1")
+            while await rows.fetch(1):
+                pass
+            await rows.close()
+
+    async def next(self) -> ScanBatch | None:
+        """The next batch, or None after the last row of the last table."""
+        while self._queries:
+            assert self._connection is not None
+            query = self._queries[0]
+            fresh = self._rows is None
+            if self._rows is None:
+                self._rows = await self._dialect.rows(self._connection, query.sql)
+                self._fetch = min(_FIRST_ROWS, self._batch_rows)
+            rows = await self._rows.fetch(self._fetch)
+            if rows:
+                self._resize(rows)
+                return self._batch(query, rows)
+            await self._rows.close()
+            self._rows = None
+            self._queries.pop(0)
+            if fresh:
+                return self._batch(query, rows)
+        return None
+
+    async def close(self) -> None:
+        """End the transaction and the connection, whatever state they are in."""
+        connection, self._connection, self._rows = self._connection, None, None
+        if connection is not None:
+            # A cursor may be half read: throwing the connection away is quicker than reading to its end.
+            await connection.invalidate()
+            await connection.close()
+
+    def _resize(self, rows: Sequence[Sequence[Any]]) -> None:
+        sample = rows[:: max(1, len(rows) // _SAMPLE)]
+        size = sum(len(v) for row in sample for v in row if isinstance(v, (str, bytes, list)))
+        fits = _BATCH_BYTES * len(sample) // (size + 1)
+        self._fetch = max(1, min(self._batch_rows, 4 * self._fetch, fits))
+
+    def _batch(self, query: TableQuery, rows: Sequence[Sequence[Any]]) -> ScanBatch:
+        resolve, wanted, table, keys_in_row = self._resolve, self._wanted, query.table.spec, query.key_columns
+        names = [spec for spec, _ in query.table.columns]
+        values = [0] * len(names)
+        numbers = range(keys_in_row, keys_in_row + len(names))
+        found: list[Reference] = []
+        for row in rows:
+            identity = ""
+            for number in numbers:
+                value = row[number]
+                if value is None or value == "" or value == b"" or value == []:
+                    continue
+                at = number - keys_in_row
+                values[at] += 1
+                if query.uuids and at in query.uuids:
+                    value = uuid.UUID(value)
+                keys = resolve(value)
+                if wanted is not None:
+                    if wanted.isdisjoint(keys):
+                        continue
+                    keys &= wanted
+                if not identity:
+                    identity = row_id(row[:keys_in_row]) if keys_in_row else stand_in(row)
+                found.extend([Reference(key, table, identity, names[at]) for key in keys])
+        counts = {
+            Column(table, name): ColumnCount(len(rows), count)
+            for name, count in zip(names, values, strict=True)
+        }
+        return ScanBatch(found, counts)
