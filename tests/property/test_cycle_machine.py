@@ -265,9 +265,10 @@ class CycleMachine(RuleBasedStateMachine):
         assert set(gone) <= deleted, (gone, report)
         assert deleted - set(gone) <= {what.key for what in disturbed}
         self.unclear |= deleted - set(gone)
-        assert self._backed_up(gone) == gone
-        for key, version in gone.items():
-            self.removed.append(Removal(self.clock.now(), key, version, self.modified[key]))
+        in_vault = self._backed_up(gone)
+        assert {key: version for key, (_, version) in in_vault.items()} == gone
+        for key, (at, version) in in_vault.items():
+            self.removed.append(Removal(at, key, version, self.modified[key]))
             del self.live[key]
         self._adopt_resurrected(report)
 
@@ -288,11 +289,11 @@ class CycleMachine(RuleBasedStateMachine):
     def _referenced(self) -> set[str]:
         return {key for named in self.rows.values() for key in named}
 
-    def _backed_up(self, gone: Mapping[str, Version]) -> Mapping[str, Version]:
-        """The version in the vault for the latest deletion of each key."""
+    def _backed_up(self, gone: Mapping[str, Version]) -> Mapping[str, tuple[datetime, Version]]:
+        """When each key was last deleted, and the version that the vault has of it."""
 
-        async def read() -> dict[str, Version]:
-            found: dict[str, Version] = {}
+        async def read() -> dict[str, tuple[datetime, Version]]:
+            found: dict[str, tuple[datetime, Version]] = {}
             async with self._open(Safety.none(), 0) as gc:
                 for key in gone:
                     entries = [entry async for entry in gc.history(key=key)]
@@ -302,7 +303,7 @@ class CycleMachine(RuleBasedStateMachine):
                     assert names.index("backed_up") < names.index("delete_intended") < names.index("deleted")
                     record = record_from_json(deleted[-1].data["backup"])
                     body = b"".join([chunk async for chunk in gc._parts.vault.read(record)])
-                    found[key] = Version(body, record.attributes)
+                    found[key] = deleted[-1].at, Version(body, record.attributes)
             return found
 
         return self.runner.run(read())
