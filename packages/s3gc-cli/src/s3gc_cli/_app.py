@@ -1,0 +1,199 @@
+"""The commands and their options. What they do is in ``_commands``, loaded when it is needed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from s3gc_cli._globals import with_globals
+from s3gc_cli._group import Group
+from s3gc_cli._settings import Settings
+
+EPILOG = "Exit codes: 0 done, 1 error, 2 usage or configuration, 3 a breaker held the cycle, 130 interrupted."
+
+app = typer.Typer(
+    name="s3gc",
+    cls=Group,
+    help="Finds the objects of a bucket that no database row refers to, backs them up, deletes them, "
+    "and brings them back.",
+    epilog=EPILOG,
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,  # plain help starts three times as fast
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+audit = typer.Typer(help="Check the journal and the back-ups.", no_args_is_help=True)
+config = typer.Typer(help="Look at the configuration.", no_args_is_help=True)
+app.add_typer(audit, name="audit")
+app.add_typer(config, name="config")
+
+KeyJson = Annotated[
+    str | None,
+    typer.Option(
+        "--key-json", metavar="JSON", help="The key as a JSON string, for keys that can't be typed."
+    ),
+]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from s3gc import __version__
+
+        typer.echo(f"s3gc {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+@with_globals
+def options(
+    settings: Settings,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Nothing of its own: the global options may stand before the command."""
+
+
+@app.command()
+@with_globals
+def demo(
+    settings: Settings,
+    keep: Annotated[
+        Path | None,
+        typer.Option(
+            "--keep", metavar="DIR", help="Leave bucket, database and s3gc.toml in this new folder."
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Makes another application.")] = 1,
+) -> None:
+    """See a whole cycle, from plan to restore, on a bucket of its own in a temporary folder."""
+    from s3gc_cli._commands import demo
+    from s3gc_cli._run import run
+
+    raise typer.Exit(run(settings, lambda session: demo.demo(session, keep=keep, seed=seed)))
+
+
+@app.command()
+@with_globals
+def plan(
+    settings: Settings,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", metavar="FILE", help="Also write the plan to this file.")
+    ] = None,
+) -> None:
+    """Show what a cycle would delete, and why the rest stays. Touches nothing in the bucket."""
+    from s3gc_cli._commands import plan
+    from s3gc_cli._run import run
+
+    raise typer.Exit(run(settings, lambda session: plan.plan(session, out=out)))
+
+
+@app.command()
+@with_globals
+def collect(
+    settings: Settings,
+    plan: Annotated[
+        Path | None, typer.Option("--plan", metavar="FILE", help="Execute this plan instead of a new one.")
+    ] = None,
+    mode: Annotated[
+        str | None,
+        typer.Option(
+            "--mode", metavar="MODE", help="dry_run, audit_only or execute, whatever the configuration says."
+        ),
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Delete without asking.")] = False,
+) -> None:
+    """Run a cycle as the mode says: dry_run reports, audit_only journals, execute backs up and deletes."""
+    from s3gc_cli._commands import collect
+    from s3gc_cli._run import run
+
+    raise typer.Exit(run(settings, lambda session: collect.collect(session, file=plan, mode=mode, yes=yes)))
+
+
+@app.command()
+@with_globals
+def restore(
+    settings: Settings,
+    key: Annotated[str | None, typer.Option("--key", help="This object.")] = None,
+    key_json: KeyJson = None,
+    prefix: Annotated[
+        str | None, typer.Option("--prefix", help="All keys that begin so; '' is everything.")
+    ] = None,
+    operation: Annotated[
+        str | None, typer.Option("--operation", metavar="ID", help="What this operation deleted.")
+    ] = None,
+    at: Annotated[
+        str | None,
+        typer.Option("--at", metavar="ISO8601", help="As the bucket was then, e.g. 2026-11-22T18:00:00Z."),
+    ] = None,
+    execute: Annotated[
+        bool, typer.Option("--execute/--dry-run", help="Put the objects back, or only say which.")
+    ] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Also replace newer objects; they are backed up first.")
+    ] = False,
+) -> None:
+    """Bring back what s3gc deleted. All filters that are given must match. Dry-run by default."""
+    from s3gc_cli._commands import restore
+    from s3gc_cli._run import run
+
+    chosen = restore.Choice(key=key, key_json=key_json, prefix=prefix, operation=operation, at=at)
+    raise typer.Exit(
+        run(settings, lambda session: restore.restore(session, chosen, execute=execute, overwrite=overwrite))
+    )
+
+
+@app.command()
+@with_globals
+def explain(
+    settings: Settings,
+    key: Annotated[str | None, typer.Argument(metavar="KEY", show_default=False)] = None,
+    key_json: KeyJson = None,
+) -> None:
+    """Say why an object is still there, or why it went: gates, rows, history."""
+    from s3gc_cli._commands import explain
+    from s3gc_cli._run import run
+
+    raise typer.Exit(run(settings, lambda session: explain.explain(session, key=key, key_json=key_json)))
+
+
+@audit.command()
+@with_globals
+def verify(settings: Settings) -> None:
+    """Check every link of the journal's chain, and read and decode every back-up."""
+    from s3gc_cli._commands import audit
+    from s3gc_cli._run import run
+
+    raise typer.Exit(run(settings, audit.verify))
+
+
+@app.command()
+@with_globals
+def acknowledge(
+    settings: Settings,
+    code: Annotated[str, typer.Argument(metavar="CODE", help="The breaker, as `s3gc plan` names it.")],
+    reason: Annotated[str, typer.Option("--reason", help="Why it may pass. Stands in the journal for ever.")],
+    subject: Annotated[
+        str, typer.Option("--subject", help="What it is about, as `s3gc plan` names it.")
+    ] = "",
+) -> None:
+    """Let a tripped breaker pass for as long as its cause lasts."""
+    from s3gc_cli._commands import acknowledge
+    from s3gc_cli._run import run
+
+    raise typer.Exit(
+        run(settings, lambda session: acknowledge.acknowledge(session, code, subject=subject, reason=reason))
+    )
+
+
+@config.command()
+@with_globals
+def show(settings: Settings) -> None:
+    """Show every option and where the configuration comes from, without secrets."""
+    from s3gc_cli._commands import config
+    from s3gc_cli._run import run
+
+    raise typer.Exit(run(settings, config.show))

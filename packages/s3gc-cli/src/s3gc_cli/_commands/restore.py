@@ -1,0 +1,69 @@
+"""``s3gc restore``: says what it would do unless told to do it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from s3gc_cli import _documents
+from s3gc_cli._errors import DONE, FAILED, UsageProblem
+from s3gc_cli._keys import read_key
+from s3gc_cli._render.reports import restored, show_restore
+from s3gc_cli._run import Session
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What the command line chose, as it was written."""
+
+    key: str | None = None
+    key_json: str | None = None
+    prefix: str | None = None
+    operation: str | None = None
+    at: str | None = None
+
+
+async def restore(session: Session, choice: Choice, *, execute: bool, overwrite: bool) -> int:
+    """Bring objects back, or say which would come."""
+    try:
+        key = read_key(choice.key, choice.key_json)
+    except ValueError as error:
+        raise UsageProblem(f"--key: {error}") from None
+    at = None if choice.at is None else _moment(choice.at)
+    if key is None and choice.prefix is None and choice.operation is None and at is None:
+        raise UsageProblem(
+            "say what to restore: --key, --prefix, --operation or --at (--prefix '' is everything)"
+        )
+    config, _ = session.config()
+    async with session.collector(config) as gc:
+        if session.watcher is not None:
+            session.watcher.display.stage("restoring" if execute else "comparing")
+        report = await gc.restore(
+            key=key,
+            prefix=choice.prefix,
+            operation_id=choice.operation,
+            at=at,
+            dry_run=not execute,
+            overwrite=overwrite,
+        )
+    session.output.answer(
+        _documents.restored(report),
+        restored(report),
+        lambda console: show_restore(console, session.output.secrets, report),
+    )
+    return FAILED if report.errors else DONE
+
+
+def _moment(text: str) -> datetime:
+    """A point in time with its zone.
+
+    Raises:
+        UsageProblem: it isn't ISO 8601, or says no zone: an hour too late brings back too little.
+    """
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise UsageProblem(f"--at {text!r} is not a time in ISO 8601: write 2026-11-22T18:00:00Z") from None
+    if moment.tzinfo is None:
+        raise UsageProblem(f"--at {text!r} has no time zone: write 2026-11-22T18:00:00Z, or +01:00 for Z")
+    return moment

@@ -1,0 +1,190 @@
+"""Progress on stderr, from the events of a cycle: a live line on a terminal, else a line for each stage."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+)
+
+from s3gc.hooks import hookimpl
+from s3gc_cli._output import Output
+from s3gc_cli._text import count, size
+
+
+class Display(Protocol):
+    """What progress is shown on."""
+
+    def stage(self, text: str, total: int | None = None) -> None:
+        """Something new begins; ``total`` when its end is known."""
+
+    def at(self, done: int, text: str = "") -> None:
+        """So much of the stage is done; ``text`` replaces what it is called."""
+
+    def note(self, text: str) -> None:
+        """A line that stays."""
+
+    def stop(self) -> None:
+        """Nothing to show for now."""
+
+
+class Silent:
+    """``--quiet``."""
+
+    def stage(self, text: str, total: int | None = None) -> None: ...
+    def at(self, done: int, text: str = "") -> None: ...
+    def note(self, text: str) -> None: ...
+    def stop(self) -> None: ...
+
+
+class Lines(Silent):
+    """No terminal: only the lines that stay."""
+
+    def __init__(self, output: Output) -> None:
+        self._output = output
+
+    def note(self, text: str) -> None:
+        self._output.note(text)
+
+
+class Live:
+    """A terminal: one line that moves, and goes away."""
+
+    def __init__(self, output: Output) -> None:
+        self._output = output
+        self._progress: Progress | None = None
+
+    def stage(self, text: str, total: int | None = None) -> None:
+        self.stop()
+        columns = [SpinnerColumn(), TextColumn("{task.description}")]
+        known = [BarColumn(), MofNCompleteColumn()] if total else []
+        self._progress = Progress(
+            *columns, *known, TimeElapsedColumn(), console=self._output.err, transient=True
+        )
+        self._progress.add_task(text, total=total)
+        self._progress.start()
+
+    def at(self, done: int, text: str = "") -> None:
+        if self._progress is not None:
+            task = self._progress.tasks[0]
+            self._progress.update(task.id, completed=done, description=text or task.description)
+
+    def note(self, text: str) -> None:
+        self._output.note(text, style="dim")
+
+    def stop(self) -> None:
+        if self._progress is not None:
+            self._progress.stop()
+            self._progress = None
+
+
+def display_for(output: Output) -> Display:
+    """The display that fits this run."""
+    if output.settings.quiet:
+        return Silent()
+    return Live(output) if output.err.is_terminal else Lines(output)
+
+
+class Watcher:
+    """A plugin that follows one run: shows progress, and can say at any moment what is left."""
+
+    def __init__(self, display: Display) -> None:
+        self.display = display
+        self.planned: int | None = None
+        self.deleted = 0
+        self.restored = 0
+        self._seen = 0  # objects of finished batches
+        self._batch = 0
+
+    @hookimpl
+    def s3gc_event(self, event: str, data: Mapping[str, Any]) -> None:
+        """Called by the core, between its steps."""
+        handler = _HANDLERS.get(event)
+        if handler is not None:
+            handler(self, data)
+
+    def left(self) -> str:
+        """One sentence on what an interrupted command has done."""
+        done = []
+        if self.planned is not None:
+            done.append(
+                f"{self.deleted:,} of {count(self.planned, 'planned object')} deleted, each backed up first"
+            )
+        if self.restored:
+            done.append(f"{count(self.restored, 'object')} restored")
+        said = "; ".join(done) or "nothing was deleted or restored"
+        return f"{said}. The rest is as it was; the next run settles what is open"
+
+    # what each event means here
+
+    def _started(self, data: Mapping[str, Any]) -> None:
+        if data["kind"] == "plan":
+            self.display.stage("listing the bucket")
+
+    def _listing(self, data: Mapping[str, Any]) -> None:
+        self.display.at(0, f"listing the bucket: {count(data['listed'], 'object')}")
+
+    def _listed(self, data: Mapping[str, Any]) -> None:
+        self.display.note(f"listed {count(data['objects'], 'object')}")
+        self.display.stage("reading the references")
+
+    def _synced(self, data: Mapping[str, Any]) -> None:
+        self.display.note(f"read {count(data['references'], 'reference')} from {data['source']}")
+
+    def _planned(self, data: Mapping[str, Any]) -> None:
+        self.display.stop()
+
+    def _verified(self, data: Mapping[str, Any]) -> None:
+        self._batch = data["objects"] + data["referenced"]
+        self.display.at(self._seen, f"backing up {count(data['objects'], 'object')}")
+
+    def _backed_up(self, data: Mapping[str, Any]) -> None:
+        self.display.note(
+            f"backed up and read back {count(data['objects'], 'object')} ({size(data['bytes'])})"
+        )
+        self.display.at(self._seen, "reading the references once more")
+
+    def _fenced(self, data: Mapping[str, Any]) -> None:
+        self.display.at(self._seen, f"deleting {count(data['objects'], 'object')}")
+
+    def _deleted(self, data: Mapping[str, Any]) -> None:
+        self.deleted += 1
+
+    def _batch_done(self, data: Mapping[str, Any]) -> None:
+        self._seen += self._batch
+        self.display.at(self._seen, "sweeping")
+        back = f", {count(data['resurrected'], 'object')} put back" if data["resurrected"] else ""
+        self.display.note(f"deleted and confirmed {count(data['deleted'], 'object')}{back}")
+
+    def _restored(self, data: Mapping[str, Any]) -> None:
+        self.restored += 1
+        self.display.at(self.restored, f"restoring: {count(self.restored, 'object')}")
+
+    def _recovered(self, data: Mapping[str, Any]) -> None:
+        self.display.note(
+            f"settled what operation {data['operation_id']} had left open: "
+            f"{count(data['deleted'], 'deletion')}, {data['resurrected']:,} put back"
+        )
+
+
+_HANDLERS: Mapping[str, Callable[[Watcher, Mapping[str, Any]], None]] = {
+    "gc_cycle_started": Watcher._started,
+    "listing_progress": Watcher._listing,
+    "listing_completed": Watcher._listed,
+    "source_synced": Watcher._synced,
+    "plan_made": Watcher._planned,
+    "batch_verified": Watcher._verified,
+    "batch_backed_up": Watcher._backed_up,
+    "batch_fenced": Watcher._fenced,
+    "object_backed_up_and_deleted": Watcher._deleted,
+    "batch_completed": Watcher._batch_done,
+    "object_restored": Watcher._restored,
+    "operation_recovered": Watcher._recovered,
+}
