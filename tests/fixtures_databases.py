@@ -16,13 +16,14 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 from attrs import frozen
 
-__all__ = ["mariadb_server", "mariadb_url", "postgres_server", "postgres_url"]
+__all__ = ["mariadb_server", "mariadb_url", "postgres_server", "postgres_url", "run_postgres"]
 
 START_SECONDS = 90
 _numbers = itertools.count(1)
@@ -111,9 +112,9 @@ def _stop(process: subprocess.Popen[bytes], directory: Path) -> None:
     shutil.rmtree(directory, ignore_errors=True)
 
 
-@pytest.fixture(scope="session")
-def postgres_server() -> Iterator[Server]:
-    """PostgreSQL with logical decoding and prepared transactions, on loopback; superuser ``s3gc_admin``."""
+@contextmanager
+def run_postgres(*, standby: bool = False) -> Iterator[Server]:
+    """Start a PostgreSQL of its own; with ``standby`` it stays in recovery, as a replica does."""
     initdb, postgres, psql = map(_postgres_program, ("initdb", "postgres", "psql"))
     demote = _demote("postgres")
     directory = _directory("s3gc-pg-", demote)
@@ -127,6 +128,8 @@ def postgres_server() -> Iterator[Server]:
     )  # fmt: skip
     if made.returncode:
         pytest.fail(f"initdb: {made.stderr[-2000:]}", pytrace=False)
+    if standby:
+        (data / "standby.signal").touch()
     settings = {
         "listen_addresses": "127.0.0.1", "port": port, "unix_socket_directories": "", "fsync": "off",
         "wal_level": "logical", "max_prepared_transactions": 10, "max_wal_senders": 20,
@@ -143,6 +146,13 @@ def postgres_server() -> Iterator[Server]:
         yield Server(port, password, [psql, "-XqAt", "-v", "ON_ERROR_STOP=1", url], demote, directory)
     finally:
         _stop(process, directory)
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[Server]:
+    """PostgreSQL with logical decoding and prepared transactions, on loopback; superuser ``s3gc_admin``."""
+    with run_postgres() as server:
+        yield server
 
 
 @pytest.fixture

@@ -61,16 +61,16 @@ def nearest(name: str, existing: Iterable[str]) -> str:
     return f"; did you mean {folded[found[0]]!r}?" if found else ""
 
 
-def row_id(values: Sequence[object]) -> str:
-    """A row's id from its primary key: the value as text, or a JSON list of the values of a composite key.
+def row_id(row: Sequence[object], width: int) -> str:
+    """A row's id from its primary key, its first ``width`` values: one as text, several as a JSON list.
 
     Change capture has to build the same: texts as PostgreSQL and MySQL print them, bytes as ``\\x`` and hex.
     """
-    if len(values) == 1:
-        return _text(values[0])
-    return json.dumps(
-        [None if v is None else _text(v) for v in values], ensure_ascii=False, separators=(",", ":")
-    )
+    if width == 1:
+        value = row[0]
+        return str(value) if isinstance(value, (int, str)) else _text(value)
+    parts = [None if v is None else _text(v) for v in row[:width]]
+    return json.dumps(parts, ensure_ascii=False, separators=(",", ":"))
 
 
 def stand_in(values: Sequence[object]) -> str:

@@ -14,6 +14,7 @@ from s3gc.sources._names import row_id, stand_in
 
 _FIRST_ROWS = 200
 _BATCH_BYTES = 16 * 1024 * 1024  # of values in one batch, as far as the batches before it tell
+_EMPTY = (str, bytes, list)  # the number 0 is a value, an empty text is none
 _SAMPLE = 64  # rows of a batch that are measured
 
 
@@ -91,31 +92,26 @@ class Reader:
         self._fetch = max(1, min(self._batch_rows, 4 * self._fetch, fits))
 
     def _batch(self, query: TableQuery, rows: Sequence[Sequence[Any]]) -> ScanBatch:
-        resolve, wanted, table, keys_in_row = self._resolve, self._wanted, query.table.spec, query.key_columns
-        names = [spec for spec, _ in query.table.columns]
-        values = [0] * len(names)
-        numbers = range(keys_in_row, keys_in_row + len(names))
+        resolve, wanted, table, width = self._resolve, self._wanted, query.table.spec, query.key_columns
         found: list[Reference] = []
-        for row in rows:
-            identity = ""
-            for number in numbers:
+        add = found.append
+        counts: dict[Column, ColumnCount] = {}
+        for at, (name, _) in enumerate(query.table.columns):
+            number = width + at
+            is_uuid = at in query.uuids
+            values = 0
+            for row in rows:
                 value = row[number]
-                if value is None or value == "" or value == b"" or value == []:
+                if value is None or (not value and isinstance(value, _EMPTY)):
                     continue
-                at = number - keys_in_row
-                values[at] += 1
-                if query.uuids and at in query.uuids:
-                    value = uuid.UUID(value)
-                keys = resolve(value)
+                values += 1
+                keys = resolve(uuid.UUID(value) if is_uuid else value)
                 if wanted is not None:
                     if wanted.isdisjoint(keys):
                         continue
                     keys &= wanted
-                if not identity:
-                    identity = row_id(row[:keys_in_row]) if keys_in_row else stand_in(row)
-                found.extend([Reference(key, table, identity, names[at]) for key in keys])
-        counts = {
-            Column(table, name): ColumnCount(len(rows), count)
-            for name, count in zip(names, values, strict=True)
-        }
+                identity = row_id(row, width) if width else stand_in(row)
+                for key in keys:
+                    add(Reference(key, table, identity, name))
+            counts[Column(table, name)] = ColumnCount(len(rows), values)
         return ScanBatch(found, counts)

@@ -39,12 +39,14 @@ class SqliteDialect(Dialect):
 
     def __init__(self, url: URL) -> None:
         database = url.database or ""
-        if database in ("", ":memory:") or "mode=memory" in str(url.query):
+        if database in ("", ":memory:") or url.query.get("mode") == "memory":
             raise ConfigError("a SQLite source must be a file, such as sqlite:///app.db: memory isn't shared")
         unknown = set(url.query) - {"mode", "uri"}
         if unknown:
             raise ConfigError(f"unknown option {sorted(unknown)[0]!r} in the SQLite URL; known: mode, uri")
         self._mode = str(url.query.get("mode", "rw"))
+        if self._mode not in ("ro", "rw"):
+            raise ConfigError(f"mode={self._mode} in the SQLite URL: only ro and rw make sense for a source")
         self._path = Path(database.removeprefix("file:")).resolve()
         super().__init__(Target(display=f"sqlite:///{self._path}", secrets=()))
 
@@ -107,14 +109,18 @@ class SqliteDialect(Dialect):
         await connection.exec_driver_sql("PRAGMA busy_timeout = 50")
         try:
             await connection.exec_driver_sql("BEGIN IMMEDIATE")
+            # On a file that it can't write, SQLite begins a reading transaction instead and says nothing.
+            # Writing what is there already tells; the rollback below takes it back.
+            [(version,)] = await fetch(connection, "PRAGMA user_version")
+            await connection.exec_driver_sql(f"PRAGMA user_version = {int(version)}")
         except OperationalError as error:
             code = int(getattr(error.orig, "sqlite_errorcode", 0))
             if code & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
                 return Running(position, {"the writer": None})
             if code & 0xFF == sqlite3.SQLITE_READONLY:
                 raise SourceError(
-                    f"{self._path} is read-only: to know that no write is under way, s3gc takes the write lock "
-                    "for a moment (and writes nothing), so the file and its folder must be writable"
+                    f"{self._path} is read-only: to know that no write is under way, s3gc takes the write "
+                    "lock for a moment (and writes nothing), so the file and its folder must be writable"
                 ) from error
             raise
         await connection.exec_driver_sql("ROLLBACK")
