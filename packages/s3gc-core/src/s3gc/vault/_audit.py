@@ -42,10 +42,11 @@ def audit(connection: sqlite3.Connection, head_file: HeadFile, genesis: str, buc
     entries, last_hash = 0, genesis
     try:
         _check_tables(connection, problems)
-        expected, page_from = 1, _FIRST
+        expected = 1
         head_hash = genesis if head and head.seq == 0 else None
-        sql = f"SELECT {COLUMNS} FROM entries WHERE seq >= ? ORDER BY seq LIMIT {PAGE_ROWS}"
-        while page := connection.execute(sql, (page_from,)).fetchall():
+        sql = f"SELECT {COLUMNS} FROM entries WHERE seq {{}} ? ORDER BY seq LIMIT {PAGE_ROWS}"
+        page = connection.execute(sql.format(">="), (_FIRST,)).fetchall()
+        while page:
             for row in page:
                 seq, previous, stored = row[0], row[6], row[7]
                 if seq != expected:
@@ -58,7 +59,7 @@ def audit(connection: sqlite3.Connection, head_file: HeadFile, genesis: str, buc
                     head_hash = stored
                 expected, last_hash = seq + 1, stored
             entries += len(page)
-            page_from = page[-1][0] + 1
+            page = connection.execute(sql.format(">"), (page[-1][0],)).fetchall()
         if head is None:
             problems.add(f"{head_file.path.name} is missing or damaged: a cut-off end can't be ruled out")
         elif head_hash is None:

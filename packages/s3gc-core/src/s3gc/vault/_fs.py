@@ -43,6 +43,11 @@ def explained(doing: str) -> Iterator[None]:
         raise vault_error(doing, error) from error
 
 
+def writable(path: Path) -> bool:
+    """Whether this process, as the user it acts for, may write here; a read-only mount counts as no."""
+    return os.access(path, os.W_OK, effective_ids=os.access in os.supports_effective_ids)
+
+
 def write_at(fd: int, data: bytes | memoryview, offset: int) -> None:
     """Write all of ``data`` at ``offset``."""
     view = memoryview(data)

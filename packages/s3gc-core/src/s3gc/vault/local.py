@@ -29,7 +29,7 @@ from s3gc.vault._layout import CHUNK_MAX_BYTES
 from s3gc.vault._recovery import TornTail, cut, known_behind, torn_tails
 from s3gc.vault._session import SMALL_OBJECT_BYTES, LocalBackupSession
 from s3gc.vault._verify import verify_backups
-from s3gc.vault.journal import SqliteJournal
+from s3gc.vault.journal import JOURNAL_NAME, SqliteJournal
 from s3gc.vault.packs import PACK_SUFFIX, PackWriter, parse_location
 
 PACKS_NAME = "packs"
@@ -110,9 +110,8 @@ class LocalVault(Vault):
         if self.folder.exists() and not self.folder.is_dir():
             raise VaultError(f"{self.folder} is a file: give the vault a folder")
         identity = read_identity(self.folder)
-        read_only = identity is not None and not (
-            os.access(self.folder, os.W_OK | os.X_OK) and os.access(self._packs, os.W_OK | os.X_OK)
-        )
+        paths = (self.folder, self._packs, self.folder / JOURNAL_NAME)
+        read_only = identity is not None and not all(_fs.writable(path) for path in paths if path.exists())
         return identity, read_only
 
     async def _create(self, store_url: str, create: bool) -> Identity:
