@@ -64,7 +64,9 @@ def parse_time(text: str) -> datetime:
     when = datetime.fromisoformat(text)
     if when.tzinfo is None:
         raise ValueError(f"the time {text!r} has no zone")
-    return when.astimezone(UTC).replace(microsecond=0)
+    if when.tzinfo is not UTC:
+        when = when.astimezone(UTC)
+    return when.replace(microsecond=0) if when.microsecond else when
 
 
 def bare_etag(text: str) -> str:
@@ -98,7 +100,8 @@ def parse_page(document: bytes, after: str, *, prefix: str = "", plus_is_space: 
             # We asked for encoded keys. A plain one may be encoded all the same, and XML turns CR into LF.
             ambiguous = not encoded and ("%" in raw or "\n" in raw)
             try:
-                key = decode(raw, errors="strict") if encoded else raw
+                plain = not encoded or ("%" not in raw and "+" not in raw)
+                key = raw if plain else decode(raw, errors="strict")
             except UnicodeDecodeError:
                 key, ambiguous = decode(raw, errors="backslashreplace"), True
             if not key.startswith(prefix) and not ambiguous:
