@@ -1,4 +1,4 @@
-"""Collects once and kills itself (SIGKILL) at the nth step. Run by test_kill.py: folder, bucket, endpoint, n."""
+"""Collects once and kills itself (SIGKILL) at a step. Run by test_kill.py: folder, bucket, endpoint, step."""
 
 from __future__ import annotations
 

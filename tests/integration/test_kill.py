@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+
 from fixtures_s3 import ACCESS_KEY, SECRET_KEY, S3Server, s3_server, truth  # noqa: F401
 
 sys.path.insert(0, str(Path(__file__).parent))

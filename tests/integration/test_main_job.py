@@ -1,4 +1,4 @@
-"""The main job end to end: real PostgreSQL, real S3 API, execute mode; then everything back, byte for byte."""
+"""The main job end to end: real databases, an S3 server, execute mode; then everything back, exactly."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from urllib.parse import quote
 
 import asyncpg
 import pytest
+
 from fixtures_databases import mariadb_server, mariadb_url, postgres_server, postgres_url  # noqa: F401
 from fixtures_s3 import ACCESS_KEY, SECRET_KEY, S3Server, bucket, s3_server, truth  # noqa: F401
-
 from s3gc import Collector, Report, Safety, create_config
 from s3gc.testing.keys import ODD_KEYS
 
@@ -50,7 +50,8 @@ def png(side: int) -> bytes:
         return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
     header = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    parts = chunk(b"IHDR", header), chunk(b"IDAT", zlib.compress(rows)), chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
 
 
 JPEG = bytes.fromhex("ffd8ffe000104a46494600010100000100010000ffd9") + b"after the end marker"
@@ -64,10 +65,10 @@ def snapshot(truth: S3Client, bucket: str) -> dict[str, Any]:
             key = entry["Key"]
             answer = truth.get_object(Bucket=bucket, Key=key)
             tags = truth.get_object_tagging(Bucket=bucket, Key=key)["TagSet"]
-            names = ("ContentType", "ContentEncoding", "ContentLanguage", "ContentDisposition", "CacheControl")
+            names = ["Content" + part for part in ("Type", "Encoding", "Language", "Disposition")]
             found[key] = (
                 hashlib.sha256(answer["Body"].read()).hexdigest(),
-                {name: answer.get(name) for name in names},
+                {name: answer.get(name) for name in (*names, "CacheControl")},
                 answer["Metadata"],
                 sorted((tag["Key"], tag["Value"]) for tag in tags),
             )
@@ -93,7 +94,9 @@ def fill(truth: S3Client, bucket: str, keys: list[str]) -> None:
     truth.put_object(Bucket=bucket, Key="photo.jpg", Body=JPEG, ContentType="image/jpeg")
 
 
-def options(s3_server: S3Server, bucket: str, database_url: str, tmp_path: Any, **more: Any) -> dict[str, Any]:
+def options(
+    s3_server: S3Server, bucket: str, database_url: str, tmp_path: Any, **more: Any
+) -> dict[str, Any]:
     known = {
         "bucket": bucket,
         "endpoint_url": s3_server.endpoint_url,
@@ -168,7 +171,8 @@ async def test_collect_and_restore_everything(
         assert snapshot(truth, bucket) == before
 
         metrics = await gc.metrics()
-        assert metrics["total_deleted"] == metrics["total_backed_up"] == metrics["total_restored"] == len(planned)
+        for total in ("total_deleted", "total_backed_up", "total_restored"):
+            assert metrics[total] == len(planned)
         assert metrics["last_error"] is None
 
 
@@ -184,10 +188,13 @@ async def test_the_same_on_mariadb(
         host=where.host, port=where.port, user=where.username, password=where.password, db=where.database
     )
     async with db.cursor() as cursor:
-        await cursor.execute("CREATE TABLE files (id int AUTO_INCREMENT PRIMARY KEY, `key` text, `order` json)")
+        await cursor.execute(
+            "CREATE TABLE files (id int AUTO_INCREMENT PRIMARY KEY, `key` text, `order` json)"
+        )
         for key in REFERENCED:
             await cursor.execute(
-                "INSERT INTO files (`key`, `order`) VALUES (%s, %s)", (key, json.dumps({"file": "in/json/é.png"}))
+                "INSERT INTO files (`key`, `order`) VALUES (%s, %s)",
+                (key, json.dumps({"file": "in/json/é.png"})),
             )
     await db.commit()
     db.close()
