@@ -53,7 +53,8 @@ class HeadFile:
     def create(self, head: Head) -> None:
         """Make it anew, with one entry."""
         line = _line(head)
-        _fs.replace_file(self.path, line.ljust(SLOT_OFFSETS[1], b"\n") + b"\n" * _LINE_BYTES)
+        empty = b" " * (_LINE_BYTES - 1) + b"\n"
+        _fs.replace_file(self.path, line + b" " * (SLOT_OFFSETS[1] - len(line) - 1) + b"\n" + empty)
 
     def read(self) -> Head | None:
         """The newest entry; None when there is no file or neither slot is whole."""
