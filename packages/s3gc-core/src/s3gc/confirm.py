@@ -55,7 +55,7 @@ async def confirm(parts: Parts, deleted: Mapping[str, BackupRecord], operation_i
     return list(why)
 
 
-async def confirm_operation(parts: Parts, operation_id: str) -> Sequence[str]:
+async def confirm_operation(parts: Parts, operation_id: str) -> list[str]:
     """Once more over all that an operation deleted: a row may have named a key of an early batch since.
 
     Memory is bounded by CONFIRM_KEYS. Returns the keys that are back.
@@ -75,7 +75,7 @@ async def confirm_operation(parts: Parts, operation_id: str) -> Sequence[str]:
     return back + await _confirm_again(parts, keys, operation_id)
 
 
-async def _confirm_again(parts: Parts, keys: Collection[str], operation_id: str) -> Sequence[str]:
+async def _confirm_again(parts: Parts, keys: Collection[str], operation_id: str) -> list[str]:
     doomed: dict[str, tuple[BackupRecord, str]] = {}
     for key, (source, reference) in (await referenced_among(parts, keys)).items():
         record: BackupRecord | None = None

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import timedelta
+from typing import Any
 
-from attrs import evolve, field, frozen
-from attrs.validators import ge, in_, instance_of, le, optional
+from attrs import Attribute, evolve, field, frozen
+from attrs.validators import ge, in_, instance_of, le
 
 
-def _not_negative(_: object, attribute: object, value: timedelta) -> None:
+def _not_negative(_: object, attribute: Attribute[timedelta], value: timedelta) -> None:
     if value < timedelta(0):
-        raise ValueError(f"{getattr(attribute, 'name', attribute)} must not be negative, got {value}")
+        raise ValueError(f"{attribute.name} must not be negative, got {value}")
 
 
-def _span() -> list[object]:
+def _limit(_: object, attribute: Attribute[int | None], value: int | None) -> None:
+    if value is not None and (type(value) is not int or value < 0):
+        raise ValueError(f"{attribute.name} must be None or a whole number from 0 on, got {value!r}")
+
+
+def _span() -> list[Callable[[Any, Attribute[timedelta], timedelta], Any]]:
     return [instance_of(timedelta), _not_negative]
 
 
@@ -37,7 +44,7 @@ class Safety:
     max_plan_age: timedelta = field(default=timedelta(hours=24), validator=_span())
     """A plan older than this is not executed: its listing is too old."""
 
-    max_deletes: int | None = field(default=100_000, validator=optional([instance_of(int), ge(0)]))
+    max_deletes: int | None = field(default=100_000, validator=_limit)
     """Most objects that one cycle may delete. 0 means none; None means no such limit."""
 
     max_delete_share: float = field(default=0.5, validator=[ge(0.0), le(1.0)])
@@ -93,7 +100,7 @@ class Safety:
         """As ``none``, and content with a local folder, which has no conditional delete."""
         return evolve(cls.none(), allow_unconditional_delete=True, preset="demo")
 
-    def but(self, **changes: object) -> Safety:
+    def but(self, **changes: Any) -> Safety:
         """The same numbers with some changed.
 
         Raises:
