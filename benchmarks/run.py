@@ -152,8 +152,8 @@ def _write(text: str, checks: Sequence[str], document: dict[str, Any]) -> None:
     versions = ", ".join(f"{name} {number}" for name, number in document["versions"].items())
     lines = [
         _BEGIN,
-        f"Made on {document['at'][:10]} in {document['options']['rounds']} round(s) on {machine['cpus']} cores"
-        f" ({machine['architecture']}), shared with other work (load {machine['load_average']} at the end);"
+        f"Made on {document['at'][:10]} in {document['options']['rounds']} round(s) on"
+        f" {machine['cpus']} cores ({machine['architecture']}), shared with other work (load {machine['load_average']} at the end);"
         f" Python {machine['python']}, {versions}.",
         "",
         text,
