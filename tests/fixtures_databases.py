@@ -133,7 +133,7 @@ def run_postgres(*, standby: bool = False) -> Iterator[Server]:
     settings = {
         "listen_addresses": "127.0.0.1", "port": port, "unix_socket_directories": "", "fsync": "off",
         "wal_level": "logical", "max_prepared_transactions": 10, "max_wal_senders": 20,
-        "max_replication_slots": 20, "max_connections": 60, "shared_buffers": "32MB",
+        "max_replication_slots": 20, "max_connections": 100, "shared_buffers": "32MB",
     }  # fmt: skip
     options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
     with log.open("wb") as output:

@@ -161,6 +161,24 @@ class _Sql(TransactionalSourceContract):
         yield source
         await source.aclose()
 
+    async def test_a_scan_sees_one_state_of_all_tables(self, place: Place, url: str) -> None:
+        """A key that moves into a table that was read already is seen where it was."""
+        assert isinstance(place, SqlPlace)
+        await place.session.run("CREATE TABLE later (id BIGINT PRIMARY KEY, path VARCHAR(99))")
+        await place.session.run("INSERT INTO later VALUES (1, 'moved.jpg')")
+        await place.add("first.jpg")
+        source = SqlSource(url, {"files": ["path"], "later": ["path"]}, RESOLVER)
+        keys = set()
+        try:
+            async for batch in source.scan():
+                if not keys:
+                    await place.add("moved.jpg")
+                    await place.session.run("DELETE FROM later")
+                keys |= {r.key for r in batch.references}
+        finally:
+            await source.aclose()
+        assert keys == {"first.jpg", "moved.jpg"}
+
 
 class TestSqlite(_Sql):
     concurrent_writers = False

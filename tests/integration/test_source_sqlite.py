@@ -77,7 +77,8 @@ async def test_names_are_found_without_regard_to_case_and_quoted(database: Calla
 async def test_row_ids(database: Callable[[str], str]) -> None:
     url = database(
         "CREATE TABLE one (v, id TEXT PRIMARY KEY); INSERT INTO one VALUES ('a.jpg', 'x');"
-        "CREATE TABLE two (b, v, a, PRIMARY KEY (a, b)) WITHOUT ROWID; INSERT INTO two VALUES (1, 'a.jpg', '1,');"
+        "CREATE TABLE two (b, v, a, PRIMARY KEY (a, b)) WITHOUT ROWID;"
+        "INSERT INTO two VALUES (1, 'a.jpg', '1,');"
         "CREATE TABLE none (v); INSERT INTO none VALUES ('a.jpg'), ('b.jpg');"
         "CREATE VIEW view AS SELECT 'v/' || v AS v FROM none;"
     )
@@ -119,7 +120,8 @@ async def test_a_missing_file_is_an_error_and_is_not_made(tmp_path: Path) -> Non
 
 async def test_a_damaged_file_is_an_error(database: Callable[[str], str], tmp_path: Path) -> None:
     url = database(
-        f"CREATE TABLE t (id INTEGER PRIMARY KEY, v); {numbers(20_000)} INSERT INTO t SELECT i, 'key/' || i FROM n;"
+        f"CREATE TABLE t (id INTEGER PRIMARY KEY, v); {numbers(20_000)} "
+        "INSERT INTO t SELECT i, 'key/' || i FROM n;"
     )
     path = tmp_path / "app.db"
     data = bytearray(path.read_bytes())

@@ -179,7 +179,8 @@ class MysqlDialect(Dialect):
         return Running(
             str(position),
             {
-                f"{thread} since {started}": timedelta(seconds=max(0, int(age or 0)))
+                # Thread 0: prepared, and its connection is gone.
+                f"{thread or 'prepared 0'} since {started}": timedelta(seconds=max(0, int(age or 0)))
                 for thread, started, age in rows
                 if thread != us
             },
