@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import os
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+from attrs import evolve
 
 from s3gc.errors import AmbiguousKey, NoSuchBucket, StoreError
 from s3gc.model import DeleteOutcome, ObjectAttributes
 from s3gc.stores.obstore import GuardedStore, open_file_store, open_memory_store
+from s3gc.stores.obstore._backend import Opened
+from s3gc.stores.obstore._memory import MemoryBackend
+from s3gc.stores.obstore._meta import info_of
+
+if TYPE_CHECKING:
+    from obstore import ObjectMeta
 
 pytestmark = pytest.mark.anyio
 NONE = ObjectAttributes()
@@ -76,15 +85,17 @@ async def test_a_folder_that_cannot_be_read_ends_the_listing_loudly(
 
 
 async def test_case_that_the_file_system_folds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "Photo").write_bytes(b"x")
+    (tmp_path / "photo").write_bytes(b"x")
     store = open_file_store(tmp_path)
-    info = await store.stat("Photo")
+    info = await store.stat("photo")
     assert info is not None
-    real = os.lstat
-    monkeypatch.setattr(os, "lstat", lambda path: real(str(path).replace("photo", "Photo")))
-    assert await store.stat("photo") is None  # lstat finds it, and the folder has no such name
+    # Such a file system opens 'photo' for a file that the folder calls 'Photo'.
+    monkeypatch.setattr(os, "listdir", lambda path: ["Photo"])
+    assert await store.stat("photo") is None
     assert await store.delete("photo", if_match=info.etag) is DeleteOutcome.MISSING
-    assert (tmp_path / "Photo").exists()
+    assert (tmp_path / "photo").exists()
+    await store.probe()  # finds that this one tells them apart
+    assert await store.stat("photo") is not None
 
 
 async def test_order_prefix_and_pages(tmp_path: Path) -> None:
@@ -158,3 +169,30 @@ async def test_memory_stores_share_nothing() -> None:
     one, two = open_memory_store("same"), open_memory_store("same")
     await one.put("k", b"x", size=1, attributes=NONE)
     assert await two.stat("k") is None
+
+
+async def test_a_body_that_is_not_as_long_as_announced() -> None:
+    class Short(MemoryBackend):
+        def open(self, key: str, if_match: str | None) -> Opened:
+            return evolve(super().open(key, if_match), chunks=iter([b"ab"]))
+
+    store = GuardedStore(Short("m"))
+    await store.put("k", b"abc", size=3, attributes=NONE)
+    with pytest.raises(StoreError, match="-1 bytes off"):
+        async with store.get("k") as reader:
+            assert [chunk async for chunk in reader.chunks()] == []
+
+
+def test_another_key_than_the_one_asked_for() -> None:
+    meta: ObjectMeta = {
+        "path": "dir",
+        "last_modified": datetime.now(UTC),
+        "size": 1,
+        "e_tag": '"e"',
+        "version": None,
+    }
+    assert info_of(meta, "dir").etag == "e"
+    with pytest.raises(AmbiguousKey):
+        info_of(meta, "dir/")
+    with pytest.raises(StoreError, match="no ETag"):
+        info_of({**meta, "e_tag": None}, "dir")

@@ -1,6 +1,6 @@
 """Servers that fail, lie or contradict themselves: the store raises or retries, and never guesses."""
 
-# ruff: noqa: F811, F401 - fixtures are imported and named again as arguments
+# ruff: noqa: F401 - fixtures are imported and named again as arguments
 from __future__ import annotations
 
 import hashlib
@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+import urllib3
 
 from fixtures_s3 import (
     RESET,
@@ -425,6 +426,44 @@ async def test_an_upload_whose_answer_is_lost(raw_server: Start) -> None:
         await store.put("k", b"hello", size=5, attributes=NONE, if_none_match=True)
     assert caught.value.outcome_unknown
     await store.aclose()
+
+
+@pytest.mark.parametrize(
+    "then", [raw_answer(200, b"", {**HELLO, "ETag": '"other"'}), raw_answer(200, b"", HELLO, length=4), GONE]
+)
+async def test_what_was_written_is_looked_at(raw_server: Start, then: bytes) -> None:
+    put = raw_answer(200, headers={"ETag": HELLO["ETag"]})
+    store = raw_server(by_method(PUT=put, HEAD=then, GET=GONE)).store()
+    with pytest.raises(StoreError, match="someone else") as caught:
+        await store.put("k", b"hello", size=5, attributes=NONE)
+    assert caught.value.outcome_unknown
+    await store.aclose()
+
+
+async def test_a_body_that_does_not_end(raw_server: Start) -> None:
+    async def endless() -> AsyncIterator[bytes]:
+        while True:
+            yield b"more"
+
+    server = raw_server(lambda request: raw_answer(200))
+    store = server.store()
+    with pytest.raises(StoreError, match="more bytes"):
+        await store.put("k", endless(), size=10, attributes=NONE)
+    assert server.requests == []
+    await store.aclose()
+
+
+async def test_a_short_body_is_noticed_without_urllib3(
+    raw_server: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = urllib3.HTTPConnectionPool.urlopen
+
+    def lax(self: Any, *args: Any, **options: Any) -> Any:
+        return real(self, *args, **options, enforce_content_length=False)  # the default of urllib3 1.26
+
+    monkeypatch.setattr(urllib3.HTTPConnectionPool, "urlopen", lax)
+    server = raw_server(get_then_tags(SHORT, GOOD))
+    assert await read(server, options=S3Options(backoff_first=0.001, verify_md5=False)) == b"hello"
 
 
 @pytest.mark.parametrize("answer", [RESET, raw_error(500, "InternalError")])

@@ -82,10 +82,6 @@ class Intake:
                     self._ended = True
                     return
                 self._taken += len(self._over)
-                if self._taken > self._size:
-                    raise StoreError(
-                        f"the body has more than the {self._size} bytes announced; nothing was written"
-                    )
                 continue
             now, self._over = self._over[: most - spool.size], self._over[most - spool.size :]
             if spool.size + len(now) > self._client.options.spool_memory or len(now) > 64 * 1024:
@@ -99,13 +95,11 @@ class Intake:
         Raises:
             StoreError: the number of bytes isn't the one announced.
         """
-        while not self._ended:
+        while not self._ended and self._taken <= self._size and not self._over:
             try:
                 self._taken += len(await anext(self._chunks))
             except StopAsyncIteration:
                 self._ended = True
-            if self._taken > self._size:
-                break
         if self._taken != self._size or self._over:
             much = "more" if self._taken >= self._size else f"only {self._taken}"
             raise StoreError(f"the body has {much} bytes, {self._size} were announced; nothing was written")
