@@ -76,7 +76,6 @@ class Bench:
         """The application's database for so many objects."""
         path = self.folder / f"application-{objects}.sqlite3"
         if not path.exists():
-            # In a process of its own: this one's memory is the floor of what the others seem to use.
             self._python("benchmarks.application", str(path), str(objects))
         return path
 

@@ -6,7 +6,6 @@ import os
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO
@@ -14,7 +13,8 @@ from typing import IO
 from attrs import frozen
 
 ROOT = Path(__file__).resolve().parents[1]
-MAXRSS_UNIT = 1 if sys.platform == "darwin" else 1024  # bytes
+_LAUNCHER = Path(__file__).with_name("launch.py")
+_MAXRSS_UNIT = 1 if sys.platform == "darwin" else 1024  # bytes
 _SHOWN_OF_STDERR = 4000
 
 
@@ -28,7 +28,7 @@ class Outcome:
 
     seconds: float  # from start to end of the process
     cpu_seconds: float  # user and system, of the process and the children it waited for
-    peak_bytes: int  # ru_maxrss; never less than this small parent's own
+    peak_bytes: int  # ru_maxrss; never less than the launcher's, about 10 MiB
     lines: int  # on stdout
     last_line: str
 
@@ -44,27 +44,33 @@ def run(command: Sequence[str], environment: Mapping[str, str], *, cwd: Path = R
     Raises:
         ProgramFailed: it ended with another code than 0.
     """
-    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
-        begin = time.perf_counter()
-        process = subprocess.Popen(
-            command, env=dict(environment), cwd=cwd, stdin=subprocess.DEVNULL, stdout=out, stderr=err
+    with (
+        tempfile.TemporaryFile() as out,
+        tempfile.TemporaryFile() as err,
+        tempfile.NamedTemporaryFile("r") as result,
+    ):
+        launcher = subprocess.Popen(
+            [sys.executable, "-IS", str(_LAUNCHER), result.name, *command],
+            env=dict(environment),
+            cwd=cwd,
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=err,
         )
         try:
-            _, status, usage = os.wait4(process.pid, 0)
+            launcher.wait()
         except BaseException:
-            process.kill()
-            process.wait()
+            launcher.terminate()  # it passes this on to the program
+            launcher.wait()
             raise
-        seconds = time.perf_counter() - begin
-        process.returncode = os.waitstatus_to_exitcode(status)
-        if process.returncode != 0:
+        figures = result.read().split() if launcher.returncode == 0 else [str(launcher.returncode)]
+        if figures[0] != "0":
             err.seek(0)
             said = err.read().decode(errors="replace")[-_SHOWN_OF_STDERR:]
-            raise ProgramFailed(f"{' '.join(command[:4])} … ended with {process.returncode}:\n{said}")
+            raise ProgramFailed(f"{' '.join(command[:4])} … ended with {figures[0]}:\n{said}")
         lines, last = _lines(out)
-    return Outcome(
-        seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * MAXRSS_UNIT, lines, last.decode()
-    )
+    _, seconds, cpu_seconds, maxrss = figures
+    return Outcome(float(seconds), float(cpu_seconds), int(maxrss) * _MAXRSS_UNIT, lines, last.decode())
 
 
 def _lines(file: IO[bytes]) -> tuple[int, bytes]:

@@ -10,7 +10,6 @@ import argparse
 import json
 import os
 import platform
-import resource
 import sys
 import tempfile
 import time
@@ -23,7 +22,7 @@ from typing import Any
 from attrs import asdict
 
 from benchmarks.cases import CASES, Bench, MissingTool, Sample, WrongResult, check_tools, grow
-from benchmarks.measure import MAXRSS_UNIT, ROOT, ProgramFailed
+from benchmarks.measure import ROOT, ProgramFailed
 from benchmarks.responder.process import Responder
 from benchmarks.table import as_json, summarise, tables
 
@@ -55,7 +54,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "grown": as_json(grown_rows),
         "samples": [asdict(sample) for sample in (*samples, *grown)],
         "checks": checks,
-        "floor_mib": round(_own_peak(), 1),
     }
     options.json.parent.mkdir(parents=True, exist_ok=True)
     options.json.write_text(json.dumps(document, indent=1) + "\n")
@@ -122,11 +120,6 @@ def _progress(number: int, samples: Sequence[Sample]) -> None:
         )
 
 
-def _own_peak() -> float:
-    """MiB; what this process took, and so the least that any other seems to take."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * MAXRSS_UNIT / 2**20
-
-
 def _machine() -> dict[str, Any]:
     return {
         "cpus": os.cpu_count(),
@@ -153,8 +146,8 @@ def _write(text: str, checks: Sequence[str], document: dict[str, Any]) -> None:
     lines = [
         _BEGIN,
         f"Made on {document['at'][:10]} in {document['options']['rounds']} round(s) on"
-        f" {machine['cpus']} cores ({machine['architecture']}), shared with other work (load {machine['load_average']} at the end);"
-        f" Python {machine['python']}, {versions}.",
+        f" {machine['cpus']} cores ({machine['architecture']}), shared with other work (load"
+        f" {machine['load_average']} at the end); Python {machine['python']}, {versions}.",
         "",
         text,
         "Proven in the same run:",

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import quote
@@ -99,3 +101,13 @@ def test_a_small_run_gives_figures(tmp_path: Path) -> None:
 def test_a_program_that_fails_ends_the_run() -> None:
     with pytest.raises(ProgramFailed, match="no such file"):
         run(["sh", "-c", "echo no such file >&2; exit 3"], {})
+
+
+def test_peak_memory_is_the_programs_own() -> None:
+    """A process inherits the peak of the one that starts it; ours must not show."""
+    ours = bytearray(100 << 20)
+    small = run([sys.executable, "-c", "print('done')"], os.environ)
+    large = run([sys.executable, "-c", "x = bytearray(200 << 20)"], os.environ)
+    assert len(ours) > small.peak_bytes
+    assert large.peak_bytes > 200 << 20
+    assert (small.lines, small.last_line) == (1, "done\n")
