@@ -150,8 +150,8 @@ async def test_collect_and_restore_everything(
         assert snapshot(truth, bucket) == before, "a plan must touch nothing"
 
         report = await gc.collect(plan)
-        assert set(report.deleted) == planned
         assert report.errors == ()
+        assert set(report.deleted) == planned
         assert report.backed_up == len(planned)
         after = snapshot(truth, bucket)
         assert after == {key: value for key, value in before.items() if key not in planned}

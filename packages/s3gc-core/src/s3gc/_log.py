@@ -1,4 +1,4 @@
-"""Where s3gc's log lines go: the host's structlog if it configured one, else the standard library's logging."""
+"""Where log lines go: to the host's structlog if it configured one, else to the standard library."""
 
 from __future__ import annotations
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from s3gc import journal_events
 from s3gc.errors import S3GCError
 from s3gc.gates import REFERENCED, REFERENCED_NOW
-from s3gc.model import Candidate, Explanation, JournalEntry, Moment, ObjectInfo, Reference, Verdict
+from s3gc.model import Explanation, JournalEntry, Moment, ObjectInfo, Reference, Verdict
 from s3gc.parts import Parts, source_name
 from s3gc.reading import identities
 
@@ -69,8 +69,7 @@ async def _verdicts(
     ]
     if found is not None:
         now = await parts.store.now()
-        since, observations = await parts.registry.listing.free_since(found) or (now, 0)
-        candidate = Candidate(found, since, observations)
+        (candidate,) = await parts.registry.listing.candidates_among([found], now)
         verdicts += [gate.verdict(candidate, Moment(now)) for gate in parts.gates]
     return verdicts
 

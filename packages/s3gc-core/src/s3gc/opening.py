@@ -12,13 +12,14 @@ import anyio
 import pluggy
 
 from s3gc._log import get_logger
+from s3gc._redact import redact
 from s3gc.abc import Compressor, Gate, ObjectStore, ReferenceSource, Vault
 from s3gc.clock import Clock
-from s3gc.config import Config
+from s3gc.config import REGISTRY_FILE, Config
 from s3gc.errors import ConfigError
 from s3gc.gates import standard_gates
 from s3gc.parts import Parts, source_name
-from s3gc.registry import Registry
+from s3gc.registry import Registry, path_of
 from s3gc.resolver import Resolver
 
 
@@ -51,9 +52,9 @@ async def open_parts(
         vault = vault or _open_vault(hook, config, clock)
         stack.push_async_callback(vault.aclose)
         await vault.open(store.url)
-        folder = Path(config.vault_path)
+        folder = _folder(config)
         await anyio.Path(folder).mkdir(parents=True, exist_ok=True)
-        registry = Registry(config.registry_url or str(folder / "registry.sqlite3"))
+        registry = Registry(config.registry_url or str(folder / REGISTRY_FILE))
         stack.push_async_callback(registry.aclose)
         await registry.open(store.url)
         own = standard_gates(
@@ -77,12 +78,23 @@ async def open_parts(
         )
 
 
+def _folder(config: Config) -> Path:
+    """The local folder for lock, plans and registry: the vault's, or where the registry's file is."""
+    if "://" not in config.vault_path:
+        return Path(config.vault_path)
+    if config.registry_url is None:
+        raise ConfigError(
+            "a vault at a URL needs registry_url, a local file: plans and the lock live beside it"
+        )
+    return path_of(config.registry_url).parent
+
+
 def _open_store(hook: pluggy.HookRelay, config: Config, clock: Clock) -> ObjectStore:
     store: ObjectStore | None = hook.s3gc_open_store(url=config.store_url, config=config, clock=clock)
     if store is None:
         raise ConfigError(
-            f"no plugin opens the bucket {config.bucket!r}: write a bare name, s3://, file:// or memory://, "
-            "or install the plugin"
+            f"no plugin opens the bucket {redact(config.store_url)}: write a bare name, s3://, file:// "
+            "or memory://, or install the plugin"
         )
     return store
 
@@ -121,5 +133,7 @@ def _open_vault(hook: pluggy.HookRelay, config: Config, clock: Clock) -> Vault:
         url=config.vault_path, config=config, compressors=compressors, clock=clock
     )
     if vault is None:
-        raise ConfigError(f"no plugin opens the vault {config.vault_path!r}: write the path of a folder")
+        raise ConfigError(
+            f"no plugin opens the vault {redact(config.vault_path)}: write the path of a folder"
+        )
     return vault

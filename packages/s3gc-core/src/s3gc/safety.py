@@ -15,7 +15,7 @@ def _not_negative(_: object, attribute: Attribute[timedelta], value: timedelta) 
         raise ValueError(f"{attribute.name} must not be negative, got {value}")
 
 
-def _limit(_: object, attribute: Attribute[int | None], value: int | None) -> None:
+def _limit(_: object, attribute: Attribute[Any], value: Any) -> None:
     if value is not None and (type(value) is not int or value < 0):
         raise ValueError(f"{attribute.name} must be None or a whole number from 0 on, got {value!r}")
 

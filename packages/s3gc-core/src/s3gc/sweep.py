@@ -22,6 +22,7 @@ from s3gc.confirm import confirm, confirm_operation
 from s3gc.errors import CycleHeld, S3GCError, SourceError, StoreError, Unsettled, VaultError
 from s3gc.gates import first_objection
 from s3gc.keylist import KeyCollector
+from s3gc.looking import look_again
 from s3gc.model import (
     BackupRecord,
     Candidate,
@@ -205,14 +206,12 @@ async def _drop_referenced(parts: Parts, entries: dict[str, PlanEntry], tally: T
 
 async def _drop_changed(parts: Parts, entries: dict[str, PlanEntry], tally: Tally) -> None:
     """A re-upload of the same bytes keeps the ETag and passes If-Match: look at last-modified too."""
-    changed: list[str] = []
-
-    async def look(entry: PlanEntry) -> None:
-        found = await parts.store.stat(entry.object.key)
-        if found is None or not same_object(entry.object, found):
-            changed.append(entry.object.key)
-
-    await each(list(entries.values()), look)
+    now_there = await look_again(parts.store, sorted(entries))
+    changed = [
+        key
+        for key, entry in entries.items()
+        if (found := now_there[key]) is None or not same_object(entry.object, found)
+    ]
     for key in changed:
         del entries[key]
     tally.kept[gates.CHANGED] += len(changed)
@@ -222,15 +221,13 @@ async def _drop_by_gates(parts: Parts, entries: dict[str, PlanEntry], tally: Tal
     """Every gate again, on what the registry knows and not on what the plan's file says; then the vetoes."""
     moment = Moment(await parts.store.now())
     candidates: list[Candidate] = []
-    for entry in list(entries.values()):
-        known = await parts.registry.listing.free_since(entry.object)
-        since, observations = known or (moment.now, 0)
-        candidate = Candidate(entry.object, since, observations)
+    objects = [entry.object for entry in entries.values()]
+    for candidate in await parts.registry.listing.candidates_among(objects, moment.now):
         objection = first_objection(parts.gates, candidate, moment)
         if objection is None:
             candidates.append(candidate)
         else:
-            del entries[entry.object.key]
+            del entries[candidate.object.key]
             tally.kept[objection[0]] += 1
 
     if not parts.hook.s3gc_veto.get_hookimpls():

@@ -13,7 +13,16 @@ from s3gc.registry._keys import key_hash
 from s3gc.registry._listing import CandidatePage, Listing
 from s3gc.registry._references import References, Resolved, SourceState
 
-__all__ = ["CandidatePage", "Listing", "References", "Registry", "Resolved", "SourceState", "key_hash"]
+__all__ = [
+    "CandidatePage",
+    "Listing",
+    "References",
+    "Registry",
+    "Resolved",
+    "SourceState",
+    "key_hash",
+    "path_of",
+]
 
 
 class Registry:

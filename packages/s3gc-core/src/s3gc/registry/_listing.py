@@ -135,15 +135,18 @@ class Listing:
 
         return await self._database.run(work)
 
-    async def free_since(self, found: ObjectInfo) -> tuple[datetime, int] | None:
-        """Since when, and in how many cycles, this very object has been seen unreferenced."""
+    async def candidates_among(self, objects: Sequence[ObjectInfo], now: datetime) -> Sequence[Candidate]:
+        """These very objects with what was observed of them; the others count as free since ``now``."""
+        one = "SELECT since, observations FROM unreferenced WHERE key = ? AND etag = ? AND modified = ?"
 
-        def work(connection: Connection) -> tuple[datetime, int] | None:
-            row = connection.exec_driver_sql(
-                "SELECT since, observations FROM unreferenced WHERE key = ? AND etag = ? AND modified = ?",
-                (found.key, found.etag, micros(found.last_modified)),
-            ).first()
-            return (moment(row[0]), row[1]) if row else None
+        def work(connection: Connection) -> list[Candidate]:
+            found: list[Candidate] = []
+            for info in objects:
+                row = connection.exec_driver_sql(
+                    one, (info.key, info.etag, micros(info.last_modified))
+                ).first()
+                found.append(Candidate(info, moment(row[0]), row[1]) if row else Candidate(info, now, 0))
+            return found
 
         return await self._database.run(work)
 
