@@ -16,8 +16,6 @@ EPILOG = "Exit codes: 0 done, 1 error, 2 usage or configuration, 3 a breaker hel
 app = typer.Typer(
     name="s3gc",
     cls=Group,
-    help="Finds the objects of a bucket that no database row refers to, backs them up, deletes them, "
-    "and brings them back.",
     epilog=EPILOG,
     no_args_is_help=True,
     add_completion=False,
@@ -25,8 +23,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-audit = typer.Typer(help="Check the journal and the back-ups.", no_args_is_help=True)
-config = typer.Typer(help="Look at the configuration.", no_args_is_help=True)
+audit = typer.Typer(no_args_is_help=True)
+config = typer.Typer(no_args_is_help=True)
 app.add_typer(audit, name="audit")
 app.add_typer(config, name="config")
 
@@ -46,6 +44,18 @@ def _version(wanted: bool) -> None:
         raise typer.Exit
 
 
+@audit.callback()
+@with_globals
+def audit_options(settings: Settings) -> None:
+    """Check the journal and the back-ups."""
+
+
+@config.callback()
+@with_globals
+def config_options(settings: Settings) -> None:
+    """Look at the configuration."""
+
+
 @app.callback()
 @with_globals
 def options(
@@ -54,10 +64,10 @@ def options(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
     ] = False,
 ) -> None:
-    """Nothing of its own: the global options may stand before the command."""
+    """Find the objects of a bucket that no row refers to. Back them up, delete them, bring them back."""
 
 
-@app.command()
+@app.command(short_help="See a whole cycle on a bucket of its own.")
 @with_globals
 def demo(
     settings: Settings,
@@ -76,7 +86,7 @@ def demo(
     raise typer.Exit(run(settings, lambda session: demo.demo(session, keep=keep, seed=seed)))
 
 
-@app.command()
+@app.command(short_help="Show what a cycle would delete; touches nothing.")
 @with_globals
 def plan(
     settings: Settings,
@@ -91,7 +101,7 @@ def plan(
     raise typer.Exit(run(settings, lambda session: plan.plan(session, out=out)))
 
 
-@app.command()
+@app.command(short_help="Run a cycle as the mode says.")
 @with_globals
 def collect(
     settings: Settings,
@@ -146,7 +156,7 @@ def restore(
     )
 
 
-@app.command()
+@app.command(short_help="Say why an object is still there, or went.")
 @with_globals
 def explain(
     settings: Settings,
@@ -170,7 +180,7 @@ def verify(settings: Settings) -> None:
     raise typer.Exit(run(settings, audit.verify))
 
 
-@app.command()
+@app.command(short_help="Let a tripped breaker pass, with a reason.")
 @with_globals
 def acknowledge(
     settings: Settings,

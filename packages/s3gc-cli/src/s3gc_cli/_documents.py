@@ -89,14 +89,19 @@ def plan(made: Plan, path: Path | None = None) -> dict[str, Any]:
 def collect(done: Report, made: Plan) -> dict[str, Any]:
     """What a collect did, with the keys of the plan that it went by."""
     return {
-        **report(done),
+        **_report(done),
+        "deleted": Rows(done.deleted),
         "plan": {"operation_id": made.operation_id, "path": str(made.path.absolute()), "sha256": made.digest},
         "planned_keys": Rows(made.keys()),
     }
 
 
 def report(done: Report) -> dict[str, Any]:
-    """What a collect did."""
+    """What a collect did, as a part of another document."""
+    return {**_report(done), "deleted": list(done.deleted)}
+
+
+def _report(done: Report) -> dict[str, Any]:
     return {
         "operation_id": done.operation_id,
         "mode": done.mode.value,
@@ -110,7 +115,6 @@ def report(done: Report) -> dict[str, Any]:
         "resurrected": list(done.resurrected),
         "held_by": [breaker(tripped) for tripped in done.held_by],
         "duration": value(done.duration),
-        "deleted": list(done.deleted),
     }
 
 

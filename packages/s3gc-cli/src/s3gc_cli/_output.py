@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, TextIO
 
-from rich.console import Console, RenderableType
+from rich.console import Console
 from rich.text import Text
 
 from s3gc_cli._keys import show_text
@@ -80,10 +80,10 @@ class Output:
         else:
             show(self.out)
 
-    def note(self, text: RenderableType, style: str = "") -> None:
+    def note(self, text: str, style: str = "") -> None:
         """A line for people on stderr; not with ``--quiet``."""
         if not self.settings.quiet:
-            self.err.print(text, style=style, soft_wrap=True)
+            self.err.print(Text(show_text(self.secrets.scrub(text)), style=style), soft_wrap=True)
 
     def log(self, line: str) -> None:
         """A log line, scrubbed, on stderr, above a progress bar if there is one."""
@@ -91,8 +91,7 @@ class Output:
 
     def error(self, text: str, document: Mapping[str, Any]) -> None:
         """The one line of an error on stderr, and with ``--json`` the document on stdout."""
-        line = Text("error: ", style="bold red")
-        line.append(show_text(self.secrets.scrub(text)), style="not bold default")
+        line = Text.assemble(("error:", "bold red"), f" {show_text(self.secrets.scrub(text))}")
         self.err.print(line, soft_wrap=True)
         if self.settings.json:
             write_document(self._stdout, self.secrets.scrub_all(document))

@@ -8,7 +8,7 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,8 @@ from s3gc_cli._output import Output
 from s3gc_cli._settings import Settings
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from s3gc import Collector, Config
     from s3gc_cli._progress import Watcher
 
@@ -44,6 +46,12 @@ class Session:
 
         self.watcher = Watcher(display_for(self.output))
         return self.watcher
+
+    def answer(self, document: Mapping[str, Any], line: str, show: Callable[[Console], None]) -> None:
+        """Give the command's answer, below whatever progress was shown."""
+        if self.watcher is not None:
+            self.watcher.display.stop()
+        self.output.answer(document, line, show)
 
     @asynccontextmanager
     async def collector(self, config: Config) -> AsyncIterator[Collector]:

@@ -23,10 +23,13 @@ def count(number: int, noun: str, plural: str = "") -> str:
 def span(time: timedelta) -> str:
     """A span of time: ``0.4 s``, ``3 min 5 s``, ``2 h 10 min``, ``9 days``."""
     seconds = time.total_seconds()
-    if seconds < 60:
+    if 0 < seconds < 60:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
     if minutes < 60:
-        return f"{minutes} min {rest} s"
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours < 48 else f"{hours // 24} days"
+        parts = ((minutes, "min"), (rest, "s"))
+    elif minutes < 48 * 60:
+        parts = ((minutes // 60, "h"), (minutes % 60, "min"))
+    else:
+        parts = ((minutes // 1440, "days"), (minutes % 1440 // 60, "h"))
+    return " ".join(f"{number} {unit}" for number, unit in parts if number) or "0 s"

@@ -17,7 +17,7 @@ async def acknowledge(session: Session, code: str, *, subject: str, reason: str)
             raise UsageProblem(str(error)) from None
     about = f" of {subject}" if subject else ""
     line = f"{code}{about} may pass for as long as its cause lasts; the journal has the reason"
-    session.output.answer(
+    session.answer(
         {"acknowledged": {"code": code, "subject": subject, "reason": reason}},
         line,
         lambda console: console.print(show_text(line), soft_wrap=True),

@@ -15,7 +15,7 @@ async def verify(session: Session) -> int:
         if session.watcher is not None:
             session.watcher.display.stage("reading journal and vault")
         journal, vault = await gc.verify()
-    session.output.answer(
+    session.answer(
         _documents.audit(journal, vault),
         audited(journal, vault),
         lambda console: show_audit(console, session.output.secrets, journal, vault),

@@ -49,7 +49,7 @@ async def collect(session: Session, *, file: Path | None, mode: str | None, yes:
             session.watcher.planned = len(plan)
             session.watcher.display.stage("sweeping", total=len(plan))
         report = await gc.collect(plan)
-        session.output.answer(
+        session.answer(
             _documents.collect(report, plan),
             collected(report),
             lambda console: _show(console, session, plan, report),

@@ -66,7 +66,7 @@ async def demo(session: Session, *, keep: Path | None, seed: int) -> int:
         **story.facts,
         "checks": [{"claim": check.claim, "ok": check.ok, "found": check.found} for check in checks.done],
     }
-    session.output.answer(document, line, show)
+    session.answer(document, line, show)
     return DONE if checks.ok else FAILED
 
 

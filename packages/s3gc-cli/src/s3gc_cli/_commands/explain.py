@@ -23,7 +23,7 @@ async def explain(session: Session, *, key: str | None, key_json: str | None) ->
     document = _documents.explanation(found)
     document["problems"] = session.output.secrets.scrub_all(document["problems"])
     document["decision"] = session.output.secrets.scrub(document["decision"])
-    session.output.answer(
+    session.answer(
         document,
         session.output.secrets.scrub(found.decision),
         lambda console: show_explanation(console, session.output.secrets, found),

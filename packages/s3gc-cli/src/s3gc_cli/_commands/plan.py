@@ -21,7 +21,7 @@ async def plan(session: Session, *, out: Path | None) -> int:
         made = await gc.plan()
         if out is not None:
             _write(made.path, out)
-        session.output.answer(
+        session.answer(
             _documents.plan(made, out),
             summary(made),
             lambda console: show_plan(console, session.output.secrets, made, out),

@@ -46,7 +46,7 @@ async def restore(session: Session, choice: Choice, *, execute: bool, overwrite:
             dry_run=not execute,
             overwrite=overwrite,
         )
-    session.output.answer(
+    session.answer(
         _documents.restored(report),
         restored(report),
         lambda console: show_restore(console, session.output.secrets, report),

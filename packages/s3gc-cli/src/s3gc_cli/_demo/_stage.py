@@ -25,9 +25,7 @@ class Stage:
     def step(self, title: str, command: str = "") -> None:
         """The next step, and the command that does it in real life."""
         self._step += 1
-        line = Text(f"\n{self._step}. {title}", style="bold cyan")
-        if command:
-            line.append(f"   {command}", style="not bold dim")
+        line = Text.assemble((f"\n{self._step}. {title}", "bold cyan"), (command and f"   {command}", "dim"))
         self.console.print(line, soft_wrap=True)
 
     def say(self, text: str) -> None:

@@ -50,7 +50,7 @@ def _show_verdicts(console: Console, found: Explanation) -> None:
 
 def _show_references(console: Console, found: Explanation) -> None:
     if not found.references:
-        console.print("\nNo row names it now.")
+        console.print("\nNo row that could be read names it." if found.problems else "\nNo row names it now.")
         return
     rows = table("named by", "table", "row", "column")
     for source, reference in found.references:

@@ -51,8 +51,7 @@ def table(*headings: str, numbers: Sequence[str] = ()) -> Table:
 
 def title(text: str, aside: str = "") -> Text:
     """A heading with a remark behind it."""
-    made = Text(show_text(text), style="bold")
-    return made.append(f"  {show_text(aside)}", style="not bold dim") if aside else made
+    return Text.assemble((show_text(text), "bold"), (f"  {show_text(aside)}" if aside else "", "dim"))
 
 
 def summary(plan: Plan) -> str:
@@ -110,7 +109,7 @@ def _show_doomed(console: Console, plan: Plan) -> None:
 def show_breakers(console: Console, secrets: Secrets, breakers: Sequence[TrippedBreaker]) -> None:
     """What holds a cycle, and what to do about it."""
     for breaker in breakers:
-        line = Text("held by ", style="bold yellow").append(breaker.code)
+        line = Text.assemble((f"held by {show_text(breaker.code)}", "bold yellow"))
         if breaker.subject:
             line.append(f" ({show_text(secrets.scrub(breaker.subject))})")
         console.print(line, soft_wrap=True)

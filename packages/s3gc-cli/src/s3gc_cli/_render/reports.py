@@ -95,9 +95,7 @@ def verdict(console: Console, ok: bool, text: str) -> Text:
     """A line with a tick or a cross before it, in the letters that the terminal has."""
     fancy = console.encoding.lower().startswith("utf")
     mark = ("✓" if fancy else "ok") if ok else ("✗" if fancy else "FAILED")
-    return Text(f"{mark} ", style="bold green" if ok else "bold red").append(
-        show_text(text), style="not bold default"
-    )
+    return Text.assemble((mark, "bold green" if ok else "bold red"), f" {show_text(text)}")
 
 
 def _show_keys(console: Console, heading: str, keys: Sequence[str], style: str) -> None:
