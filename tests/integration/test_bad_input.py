@@ -14,7 +14,17 @@ import anyio
 import pytest
 
 from fixtures_s3 import ACCESS_KEY, SECRET_KEY, S3Server, s3_server  # noqa: F401
-from s3gc import Candidate, Collector, Plan, Reference, Safety, create_config, create_plugin_manager, hookimpl
+from s3gc import (
+    Candidate,
+    Collector,
+    Plan,
+    Reference,
+    Safety,
+    create_config,
+    create_plugin_manager,
+    hookimpl,
+    plugin_manager,
+)
 from s3gc.errors import (
     CycleHeld,
     LeaseHeld,
@@ -635,3 +645,20 @@ async def test_a_vault_that_breaks_stops_before_the_deletes(setting: Setting) ->
         with pytest.raises(S3GCError, match="no space"):
             await gc.collect(plan)
     assert setting.store.contents() == before
+
+
+async def test_a_plugin_registered_by_hand_on_the_process_s_manager(setting: Setting) -> None:
+    veto = Veto()
+    plugin_manager().register(veto)
+    try:
+        config = create_config(
+            bucket="fake-bucket",
+            mode="execute",
+            retention_days=0,
+            vault_path=setting.vault,
+            safety=Safety.none(),
+        )
+        async with Collector.open(config, store=setting.store, sources=[live()], clock=setting.clock) as gc:
+            assert list((await gc.collect()).deleted) == ["free2.txt"]
+    finally:
+        plugin_manager().unregister(veto)

@@ -4,7 +4,7 @@ from s3gc import errors
 from s3gc.abc import Compressor, Gate, Journal, ObjectStore, ReferenceSource, Vault
 from s3gc.collector import Collector
 from s3gc.config import Config, create_config, create_config_from_env, load_config
-from s3gc.hooks import create_plugin_manager, hookimpl
+from s3gc.hooks import create_plugin_manager, hookimpl, plugin_manager
 from s3gc.model import (
     Candidate,
     Explanation,
@@ -53,4 +53,5 @@ __all__ = [
     "errors",
     "hookimpl",
     "load_config",
+    "plugin_manager",
 ]

@@ -21,7 +21,7 @@ from s3gc.clock import Clock, SystemClock
 from s3gc.config import Config
 from s3gc.errors import CycleHeld, LeaseHeld, PlanError, S3GCError, Unsettled
 from s3gc.explain import explain
-from s3gc.hooks import create_plugin_manager
+from s3gc.hooks import plugin_manager
 from s3gc.keylist import KeyCollector
 from s3gc.metrics import metrics
 from s3gc.model import (
@@ -73,7 +73,7 @@ class Collector:
             sources: places of references besides those of the configuration.
             store, vault: instead of those that the configuration names.
             gates: more reasons to keep an object.
-            plugins: instead of all installed ones, e.g. ``create_plugin_manager(entry_points=False)``.
+            plugins: instead of the process's own, e.g. ``create_plugin_manager(entry_points=False)``.
             clock, new_id: where time and operation ids come from.
 
         Raises:
@@ -88,7 +88,7 @@ class Collector:
             sources=sources,
             vault=vault,
             gates=gates,
-            plugins=plugins or create_plugin_manager(),
+            plugins=plugins or plugin_manager(),
             clock=clock,
             new_id=new_id or (lambda: str(ULID.from_datetime(clock.now()))),
         ) as parts:

@@ -1,11 +1,12 @@
 """Every place where a plugin can take part. A plugin is a module or object with ``@hookimpl`` functions.
 
 It is found by its entry point in the group ``s3gc``, or registered by hand with
-``s3gc.plugins.register(plugin)``. It imports ``s3gc`` and never another plugin.
+``s3gc.plugin_manager().register(plugin)``. It imports ``s3gc`` and never another plugin.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -80,3 +81,12 @@ def create_plugin_manager(*, entry_points: bool = True) -> pluggy.PluginManager:
         manager.load_setuptools_entrypoints(GROUP)
     manager.check_pending()
     return manager
+
+
+@functools.cache
+def plugin_manager() -> pluggy.PluginManager:
+    """The process's own plugin manager, with all installed plugins. Register yours on it by hand.
+
+    The only global state of s3gc. A collector can be given another one.
+    """
+    return create_plugin_manager()

@@ -24,7 +24,7 @@ OPERATION_RECOVERED = "operation_recovered"
 
 CATALOGUE: Mapping[str, str] = {
     OPERATION_STARTED: "kind, mode, config (digest), and of what it works on (plan, filters)",
-    PLAN_MADE: "digest of the plan file, positions, gates, counts, breakers",
+    PLAN_MADE: "digests of the plan file and the configuration, positions, gates, counts, breakers",
     WOULD_DELETE: "audit_only: an object that execute would delete, with its listing and reason",
     BACKED_UP: "backup: the record of a durable, read-back and compared backup",
     FENCE_REACHED: "positions that all sources were read at, after the back-up of this batch",

@@ -243,6 +243,7 @@ async def _record(parts: Parts, plan: Plan) -> None:
                     plan.operation_id,
                     data={
                         "sha256": plan.digest,
+                        "config": plan.header.config_digest,
                         "positions": {position.source: position.value for position in plan.header.positions},
                         "gates": list(plan.header.gates),
                         "scanned": plan.scanned,
