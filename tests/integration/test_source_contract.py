@@ -168,7 +168,7 @@ class _Sql(TransactionalSourceContract):
         await place.session.run("INSERT INTO later VALUES (1, 'moved.jpg')")
         await place.add("first.jpg")
         source = SqlSource(url, {"files": ["path"], "later": ["path"]}, RESOLVER)
-        keys = set()
+        keys: set[str] = set()
         try:
             async for batch in source.scan():
                 if not keys:
