@@ -184,6 +184,32 @@ class RawServer:
         return RawRequest(first[0], first[1], headers, body)
 
 
+HELLO = {"ETag": '"5d41402abc4b2a76b9719d911017c592"', "Last-Modified": "Thu, 01 Jan 2026 00:00:00 GMT"}
+"""Headers of an object whose bytes are b"hello"."""
+
+
+def script(answers: Iterable[bytes]) -> RawHandler:
+    """One answer after the other; the last one for ever."""
+    left = list(answers)
+    return lambda request: left.pop(0) if len(left) > 1 else left[0]
+
+
+def by_method(**answers: Iterable[bytes] | bytes) -> RawHandler:
+    scripts = {m.upper(): script([a] if isinstance(a, bytes) else a) for m, a in answers.items()}
+    return lambda request: scripts[request.method](request)
+
+
+GONE = raw_error(404, "NoSuchKey")
+GOOD = raw_answer(200, b"hello", HELLO)
+SHORT = raw_answer(200, b"he", HELLO, length=5)
+NO_TAGS = raw_answer(200, b"<Tagging><TagSet/></Tagging>")
+
+
+def get_then_tags(*answers: bytes) -> RawHandler:
+    gets = script(answers)
+    return lambda request: NO_TAGS if request.query == "tagging" else gets(request)
+
+
 @pytest.fixture
 def raw_server() -> Iterator[Callable[[RawHandler], RawServer]]:
     """Start raw servers; all are closed after the test."""

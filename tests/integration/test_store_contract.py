@@ -1,6 +1,6 @@
 """Our own stores keep the contract: S3 against moto, memory and a folder."""
 
-# ruff: noqa: F811, F401 - fixtures are imported and named again as arguments
+# ruff: noqa: F401 - fixtures are imported and named again as arguments
 from __future__ import annotations
 
 from collections.abc import AsyncIterator

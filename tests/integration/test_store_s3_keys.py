@@ -1,6 +1,5 @@
 """boto3 is the truth: what it put under an odd key, we list, read and delete, and nothing else."""
 
-# ruff: noqa: F811 - fixtures are imported and named again as arguments
 from __future__ import annotations
 
 import re

@@ -1,6 +1,6 @@
 """What goes over the wire: the key to the letter, a signature that botocore would make, no secret."""
 
-# ruff: noqa: F811, F401 - fixtures are imported and named again as arguments
+# ruff: noqa: F401 - fixtures are imported and named again as arguments
 from __future__ import annotations
 
 import logging
