@@ -26,11 +26,11 @@ def s3gc_open_store(url: str, config: Config, clock: Clock) -> ObjectStore | Non
     if scheme == "file":
         from s3gc.stores.obstore import open_file_store
 
-        return open_file_store(Path(unquote(urlsplit(url).path)))
+        return open_file_store(Path(unquote(urlsplit(url).path)), clock=clock)
     if scheme == "memory":
         from s3gc.stores.obstore import open_memory_store
 
-        return open_memory_store(rest.rstrip("/"))
+        return open_memory_store(rest.rstrip("/"), clock=clock)
     return None
 
 
