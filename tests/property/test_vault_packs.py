@@ -24,7 +24,7 @@ from s3gc.errors import VaultCorrupt, VaultError
 from s3gc.model import BackupRecord, ObjectAttributes, ObjectInfo
 from s3gc.vault import LocalVault, PackDamage, read_frames, read_payload, record_from_json, record_to_json
 from s3gc.vault._frames import reader_in, stream_record, whole_record
-from s3gc.vault._layout import FrameBuilder, header_text, parse_header
+from s3gc.vault._layout import CHUNK_MAX_BYTES, FrameBuilder, header_text, parse_header
 from s3gc.vault.packs import location_of, parse_location, torn_at
 from s3gc.vault.records import canonical
 
@@ -237,6 +237,33 @@ def test_noise_is_never_a_frame(noise: bytes) -> None:
         damaged: list[PackDamage] = []
         assert list(read_frames(path, on_damage=damaged.append)) == []
         assert sum(d.length for d in damaged) == len(noise)
+
+
+def sealed(frame: FrameBuilder, middle: bytes, end: bytes) -> bytes:
+    """A frame whose parts contradict each other and whose digests are right."""
+    made = frame.start + middle + end[:-32]
+    return made + hashlib.sha256(made).digest()
+
+
+def test_a_chunk_larger_than_allowed_is_not_even_read() -> None:
+    """Else a damaged length would cost up to 4 GiB of memory."""
+    data = bytes(CHUNK_MAX_BYTES + 1)
+    info = ObjectInfo("k", len(data), "e", datetime(2026, 11, 23, tzinfo=UTC))
+    frame = FrameBuilder(0, header_text(info, ObjectAttributes(), BUCKET, "op").with_codec("store"))
+    chunk = len(data).to_bytes(4) + data
+    frame.length, frame.stored = frame.length + len(chunk), len(data)
+    pack = sealed(frame, chunk, frame.end(len(data), hashlib.sha256(data).digest()))
+    with pack_file(pack) as path, pytest.raises(VaultCorrupt, match="has a chunk of 1048577 bytes"):
+        list(read_frames(path))
+
+
+def test_a_frame_that_contradicts_itself_about_the_size_is_refused() -> None:
+    info = ObjectInfo("k", 3, "e", datetime(2026, 11, 23, tzinfo=UTC))
+    frame = FrameBuilder(0, header_text(info, ObjectAttributes(), BUCKET, "op").with_codec("store"))
+    chunks = b"".join(frame.chunks(b"abc"))
+    pack = sealed(frame, chunks, frame.end(4, hashlib.sha256(b"abc").digest()))
+    with pack_file(pack) as path, pytest.raises(VaultCorrupt, match="contradicts itself"):
+        list(read_frames(path))
 
 
 @given(noise=st.binary(min_size=1, max_size=2000), whole=st.booleans())

@@ -372,9 +372,7 @@ async def test_read_back_compares_with_what_came_in(
         (pack,) = packs(vault)
         good = pack.read_bytes()
         await add(session, "b", b"abc")
-        monkeypatch.setattr(
-            _fs, "drop_cache", lambda fd, offset, length: os.pwrite(fd, good, 0) and swap(fd, good)
-        )
+        monkeypatch.setattr(_fs, "drop_cache", lambda fd, offset, length: swap(fd, good))
         with pytest.raises(VaultCorrupt, match="it is another frame"):
             await session.commit()
 
@@ -434,14 +432,19 @@ class Wrong(Compressor):
         return _Plain(self._wrong)
 
 
-@pytest.mark.parametrize("wrong", ["loses", "changes", "grows"])
+@pytest.mark.parametrize(
+    ("wrong", "how"),
+    [("loses", "of its .* bytes come out"), ("changes", "other bytes"), ("grows", "more than its .* bytes")],
+)
 @pytest.mark.parametrize("size", [1000, 9 * 1024 * 1024])
-async def test_a_codec_that_is_not_exact_is_caught_at_once(tmp_path: Path, wrong: str, size: int) -> None:
+async def test_a_codec_that_is_not_exact_is_caught_at_once(
+    tmp_path: Path, wrong: str, how: str, size: int
+) -> None:
     vault = local_vault(tmp_path / "vault", Wrong(wrong), codec="wrong")
     await vault.open(STORE_URL)
     async with vault.session(OPERATION) as session:
         await add(session, "k", b"xy" * (size // 2))
-        with pytest.raises(VaultCorrupt, match="does not read back as written: 'k'"):
+        with pytest.raises(VaultCorrupt, match=f"does not read back as written: 'k': .*{how}"):
             await session.commit()
     await vault.aclose()
 
