@@ -115,6 +115,8 @@ class TextReader:
             read(trimmed, into)
             read(text.rstrip(_TRIM), into)
             read(text.lstrip(_TRIM), into)
+            # One mark only: the rest may be the key's own.
+            read(text.removeprefix("\ufeff").removesuffix("\0"), into)
 
     def _piece(self, piece: str, into: Readings) -> None:
         read = self._tokens.read
