@@ -1,0 +1,425 @@
+"""The cycle on fakes: what is journalled, explained, restored, counted and recovered."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from s3gc import Collector, ObjectAttributes, Reference, Safety, create_config, create_plugin_manager
+from s3gc.errors import CycleHeld, PreconditionFailed, S3GCError, SourceError, StoreError, Unsettled
+from s3gc.model import DeleteOutcome
+from s3gc.testing.fakes import FakeClock, FakeSource, FakeStore
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+class World(FakeStore):
+    """A bucket whose requests a test can watch and spoil."""
+
+    before_delete: Callable[[str], None] | None = None
+    after_delete: Callable[[str], None] | None = None
+    stat_fails = False
+
+    async def delete(self, key: str, *, if_match: str) -> DeleteOutcome:
+        if self.before_delete:
+            self.before_delete(key)
+        outcome = await super().delete(key, if_match=if_match)
+        if self.after_delete:
+            self.after_delete(key)
+        return outcome
+
+    async def head(self, key: str) -> Any:
+        if self.stat_fails:
+            raise StoreError("503 slow down")
+        return await super().head(key)
+
+
+class Bench:
+    """A world with one referenced and three free objects."""
+
+    def __init__(self, folder: Path) -> None:
+        self.clock = FakeClock()
+        self.store = World(self.clock)
+        self.source = FakeSource(rows={"1": ["live"]})
+        self.folder = folder
+        for key in ("free/1", "free/2", "free/3", "live"):
+            self.store.upload(key, key.encode(), ObjectAttributes(content_type="text/plain", tags={"t": key}))
+        self.clock.advance(timedelta(days=30))
+
+    def open(self, *sources: Any, **options: Any) -> Any:
+        known: dict[str, Any] = {
+            "bucket": "fake-bucket",
+            "mode": "execute",
+            "retention_days": 0,
+            "vault_path": self.folder / "vault",
+            "safety": Safety.none(),
+        }
+        return Collector.open(
+            create_config(**known | options),
+            store=self.store,
+            sources=sources or [self.source],
+            clock=self.clock,
+            plugins=create_plugin_manager(entry_points=False),
+        )
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    return Bench(tmp_path)
+
+
+FREE = ["free/1", "free/2", "free/3"]
+
+
+async def test_the_journal_alone_tells_why_an_object_went(bench: Bench) -> None:
+    async with bench.open() as gc:
+        report = await gc.collect()
+        history = [entry async for entry in gc.history(operation_id=report.operation_id)]
+        plans = [entry async for entry in gc.history(events={"plan_made"})]
+    names = [entry.event for entry in history if entry.key in (None, "free/1")]
+    assert names == [
+        "operation_started",
+        "backed_up",
+        "fence_reached",
+        "delete_intended",
+        "deleted",
+        "batch_confirmed",
+        "operation_completed",
+    ]
+    started, backed_up, fence, intended, deleted, confirmed, completed = (
+        entry for entry in history if entry.key in (None, "free/1")
+    )
+    (plan,) = plans
+    assert started.data["plan"] == plan.operation_id
+    assert started.data["plan_sha256"] == plan.data["sha256"]
+    assert started.data["config"] == plan.data["config"]
+    assert set(plan.data["positions"]) == set(fence.data["positions"]) == set(confirmed.data["positions"])
+    assert {"too_young", "in_grace", "excluded_prefix"} <= set(plan.data["gates"])
+    assert plan.data["scanned"] == 4
+    assert intended.data["etag"] == backed_up.data["backup"]["etag"] == deleted.data["backup"]["etag"]
+    assert "no row" in intended.data["reason"]
+    assert completed.data["deleted"] == 3
+    assert {entry.bucket for entry in history} == {"fake://fake"}
+
+
+async def test_a_held_cycle_is_no_observation(bench: Bench) -> None:
+    safety = Safety.none().but(min_observations=2, max_reference_drop=0.0)
+    bench.source.rows["2"] = ["live"]
+    async with bench.open(safety=safety) as gc:
+        await gc.plan()
+        del bench.source.rows["2"]
+        assert (await gc.plan()).held_by
+        bench.source.rows["2"] = ["live"]
+        assert len(await gc.plan()) == 3, "the second good observation"
+    async with bench.open(safety=safety, vault_path=bench.folder / "other") as gc:
+        await gc.plan()
+        del bench.source.rows["2"]
+        assert (await gc.plan()).held_by
+        assert (await gc.plan()).kept["too_few_observations"] == 3
+
+
+async def test_a_reference_to_an_early_batch_during_a_late_one_heals(bench: Bench) -> None:
+    def late(key: str) -> None:
+        if key == "free/3":
+            bench.source.rows["late"] = ["free/1"]
+
+    bench.store.before_delete = late
+    async with bench.open(safety=Safety.none().but(batch_objects=1)) as gc:
+        report = await gc.collect()
+        assert list(report.deleted) == ["free/2", "free/3"]
+        assert report.resurrected == ("free/1",)
+        assert (await gc.metrics())["total_deleted"] == 2
+    assert bench.store.contents()["free/1"] == b"free/1"
+
+
+async def test_a_re_upload_between_the_delete_and_the_heal_stays(bench: Bench) -> None:
+    def again(key: str) -> None:
+        if key == "free/1":
+            bench.store.upload("free/1", b"newer")
+            bench.source.rows["late"] = ["free/1"]
+
+    bench.store.after_delete = again
+    async with bench.open() as gc:
+        await gc.collect()
+    assert bench.store.contents()["free/1"] == b"newer"
+
+
+async def test_same_bytes_uploaded_again_keep_the_etag_and_are_kept(bench: Bench) -> None:
+    async with bench.open() as gc:
+        plan = await gc.plan()
+        bench.store.upload("free/1", b"free/1")
+        report = await gc.collect(plan)
+    assert list(report.deleted) == ["free/2", "free/3"]
+    assert report.kept["changed"] == 1
+
+
+async def test_same_bytes_uploaded_again_while_the_batch_is_backed_up(bench: Bench) -> None:
+    async with bench.open() as gc:
+        plan = await gc.plan()
+        get = bench.store.get
+
+        def racing(key: str, *, if_match: str | None = None) -> Any:
+            opened = get(key, if_match=if_match)
+            if key == "free/3":
+                bench.clock.advance(timedelta(seconds=5))
+                bench.store.upload("free/1", b"free/1", ObjectAttributes(content_type="image/png"))
+            return opened
+
+        bench.store.get = racing  # type: ignore[method-assign]
+        report = await gc.collect(plan)
+    assert "free/1" not in report.deleted
+    assert bench.store._objects["free/1"].attributes.content_type == "image/png"
+
+
+async def test_a_plan_shrinks_by_its_gates_again(bench: Bench) -> None:
+    """What the registry learns after the plan counts: here a cycle in between saw a reference."""
+    safety = Safety.none().but(grace=timedelta(days=1))
+    async with bench.open(safety=safety) as gc:
+        await gc.plan()
+        bench.clock.advance(timedelta(days=2))
+        plan = await gc.plan()
+        assert len(plan) == 3
+        bench.source.rows["2"] = ["free/1"]
+        await gc.plan()
+        del bench.source.rows["2"]
+        report = await gc.collect(plan)
+        assert list(report.deleted) == ["free/2", "free/3"]
+        assert report.kept["in_grace"] == 1
+
+
+# --------------------------------------------------------------------------- restore
+
+
+async def test_restore_by_key_prefix_and_operation(bench: Bench) -> None:
+    async with bench.open() as gc:
+        report = await gc.collect()
+        assert (await gc.restore(key="free/1")).dry_run
+        assert "free/1" not in bench.store.contents()
+        one = await gc.restore(key="free/1", dry_run=False)
+        assert one.restored == ["free/1"]
+        again = await gc.restore(operation_id=report.operation_id, dry_run=False)
+        assert again.restored == ["free/2", "free/3"]
+        assert set(again.skipped) == {"free/1"}
+        none = await gc.restore(prefix="other/", dry_run=False)
+        assert (none.restored, none.errors) == ([], {})
+        unknown = await gc.restore(key="never", dry_run=False)
+        assert set(unknown.errors) == {"never"}
+        stored = bench.store._objects["free/2"]
+        assert stored.attributes == ObjectAttributes(content_type="text/plain", tags={"t": "free/2"})
+        with pytest.raises(ValueError, match="say what"):
+            await gc.restore()
+        with pytest.raises(ValueError, match="time zone"):
+            await gc.restore(at=bench.clock.now().replace(tzinfo=None))
+
+
+async def test_restore_to_a_point_in_time(bench: Bench) -> None:
+    async with bench.open() as gc:
+        start = bench.clock.now()
+        bench.clock.advance(timedelta(hours=1))
+        await gc.collect()
+        first_gone = bench.clock.now()
+        bench.clock.advance(timedelta(hours=1))
+        bench.store.upload("free/1", b"second life")
+        between = bench.clock.now()
+        bench.clock.advance(timedelta(hours=1))
+        await gc.collect()
+
+        after_first = await gc.restore(at=first_gone + timedelta(minutes=1))
+        assert after_first.restored == []  # at that time nothing of it was there
+        second = await gc.restore(at=between)
+        assert second.restored == ["free/1"]
+        await gc.restore(at=start, dry_run=False)
+        assert bench.store.contents() == {key: key.encode() for key in [*FREE, "live"]}
+
+
+async def test_a_live_object_is_never_overwritten_unasked_and_then_kept(bench: Bench) -> None:
+    async with bench.open() as gc:
+        await gc.collect()
+        bench.store.upload("free/1", b"newer")
+        kept = await gc.restore(key="free/1", dry_run=False)
+        assert list(kept.skipped) == ["free/1"]
+        assert bench.store.contents()["free/1"] == b"newer"
+        bench.clock.advance(timedelta(seconds=1))
+        told = await gc.restore(key="free/1", dry_run=False, overwrite=True)
+        assert told.restored == ["free/1"]
+        assert bench.store.contents()["free/1"] == b"free/1"
+        bench.clock.advance(timedelta(seconds=1))
+        await gc.restore(key="free/1", dry_run=False, overwrite=True)
+        assert bench.store.contents()["free/1"] == b"newer", "the overwritten one was backed up"
+
+
+async def test_an_upload_in_the_middle_of_a_restore_wins(bench: Bench) -> None:
+    async with bench.open() as gc:
+        await gc.collect()
+        put = bench.store.put
+
+        async def racing(key: str, body: Any, **options: Any) -> Any:
+            bench.store.upload(key, b"raced")
+            return await put(key, body, **options)
+
+        bench.store.put = racing  # type: ignore[method-assign]
+        report = await gc.restore(key="free/1", dry_run=False)
+        assert list(report.skipped) == ["free/1"]
+    assert bench.store.contents()["free/1"] == b"raced"
+
+
+async def test_a_store_that_writes_other_bytes_is_found_out(bench: Bench) -> None:
+    async with bench.open() as gc:
+        await gc.collect()
+        put = bench.store.put
+
+        async def corrupting(key: str, body: Any, *, size: int, **options: Any) -> Any:
+            return await put(key, b"x" * size, size=size, **options)
+
+        bench.store.put = corrupting  # type: ignore[method-assign]
+        report = await gc.restore(key="free/1", dry_run=False)
+        assert "other bytes" in report.errors["free/1"]
+        assert report.restored == []
+
+
+# --------------------------------------------------------------------------- explain and metrics
+
+
+async def test_explain_answers_for_any_key(bench: Bench) -> None:
+    async with bench.open(exclude_prefixes=["kept"]) as gc:
+        bench.store.upload("kept/1", b"")
+        report = await gc.collect()
+        live = await gc.explain("live")
+        assert live.exists
+        assert live.decision.startswith("kept: referenced (1 mentions in the registry)")
+        assert [reference.row_id for _, reference in live.references] == ["1"]
+        excluded = await gc.explain("kept/1")
+        assert "excluded_prefix" in excluded.decision
+        gone = await gc.explain("free/1")
+        assert gone.exists is False
+        assert gone.decision.startswith("deleted by s3gc")
+        assert report.operation_id in gone.decision
+        assert [entry.event for entry in gone.history] == ["backed_up", "delete_intended", "deleted"]
+        never = await gc.explain("never")
+        assert never.decision.startswith("there is no such object")
+        bench.store.stat_fails = True
+        unknown = await gc.explain("live")
+        assert (unknown.exists, unknown.decision) == (None, "unknown: the store could not be asked")
+
+
+async def test_explain_never_calls_unknown_free(bench: Bench) -> None:
+    class Down(FakeSource):
+        async def references(self) -> AsyncIterator[Reference]:
+            raise SourceError("the database is down")
+            yield
+
+    async with bench.open(Down()) as gc:
+        explained = await gc.explain("free/1")
+        assert explained.decision.startswith("kept: referenced_now (unknown)")
+        assert explained.problems == ["the direct read: the database is down"]
+
+
+async def test_metrics_survive_a_restart_and_an_error_is_cleared_by_the_next_good_run(bench: Bench) -> None:
+    async with bench.open(FakeSource()) as gc:
+        with pytest.raises(CycleHeld):
+            await gc.collect()
+    async with bench.open() as gc:
+        metrics = await gc.metrics()
+        assert "no_references" in metrics["last_error"]
+        assert metrics["total_runs"] == 1
+        await gc.collect()
+    async with bench.open() as gc:
+        metrics = await gc.metrics()
+        assert metrics["last_error"] is None
+        assert (metrics["total_runs"], metrics["total_deleted"], metrics["total_backed_up"]) == (2, 3, 3)
+        assert metrics["last_run_at"] == bench.clock.now().isoformat()
+        assert metrics["vault_size_bytes"] > 0
+
+
+# --------------------------------------------------------------------------- recovery
+
+
+async def test_what_could_not_be_settled_is_settled_by_the_next_start(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A delete's answer is lost, and the store doesn't say any more whether the object is gone."""
+    monkeypatch.setattr("s3gc.sweep.LOOKS", 1)
+    delete = bench.store.delete
+
+    async def lost(key: str, *, if_match: str) -> DeleteOutcome:
+        if key == "free/2":
+            bench.store.stat_fails = True
+            raise StoreError("timeout", outcome_unknown=True)
+        return await delete(key, if_match=if_match)
+
+    bench.store.delete = lost  # type: ignore[method-assign]
+    async with bench.open() as gc:
+        with pytest.raises(Unsettled):
+            await gc.collect()
+        with pytest.raises(CycleHeld, match="recovery_pending"):
+            await gc.collect()  # the store is still down
+    async with bench.open() as gc:
+        with pytest.raises(CycleHeld, match="recovery_pending"):
+            await gc.plan()
+        bench.store.stat_fails = False
+        bench.store.delete = delete  # type: ignore[method-assign]
+        bench.source.rows["late"] = ["free/1"]
+        assert "free/1" not in bench.store.contents()
+        await gc.plan()  # settles first
+        assert bench.store.contents()["free/1"] == b"free/1", "referenced meanwhile: back"
+        recovered = [entry async for entry in gc.history(events={"operation_recovered"})]
+        assert len(recovered) == 1
+        assert recovered[0].data["resurrected"] == 1
+        history = [entry.event async for entry in gc.history(key="free/2")]
+        assert history[-1] == "delete_skipped"
+        assert (await gc.verify())[0].ok
+
+
+async def test_an_operation_in_progress_elsewhere_is_not_recovered(bench: Bench) -> None:
+    async with bench.open() as first:
+
+        def another_opens(key: str) -> None:
+            opened.append(key)
+
+        opened: list[str] = []
+        bench.store.after_delete = another_opens
+        async with first._operation(), bench.open() as second:
+            assert [entry async for entry in second.history(events={"operation_recovered"})] == []
+        assert len((await first.collect()).deleted) == 3
+        assert len(opened) == 3
+
+
+async def test_the_host_starts_while_the_database_is_down(bench: Bench) -> None:
+    class Down(FakeSource):
+        async def check(self) -> Any:
+            raise SourceError("the database is down")
+
+    async with bench.open(Down()) as gc:
+        with pytest.raises(CycleHeld, match="database is down"):
+            await gc.collect()
+        assert (await gc.metrics())["total_runs"] == 0
+
+
+async def test_put_back_refuses_an_existing_object(bench: Bench) -> None:
+    from s3gc.putback import put_back
+    from s3gc.vault.records import record_from_json
+
+    async with bench.open() as gc:
+        await gc.collect()
+        entries = [entry async for entry in gc.history(key="free/1", events={"deleted"})]
+        record = record_from_json(entries[0].data["backup"])
+        bench.store.upload("free/1", b"newer")
+        with pytest.raises(PreconditionFailed):
+            await put_back(gc._parts, record)
+    assert bench.store.contents()["free/1"] == b"newer"
+
+
+async def test_a_closed_collector_says_so(bench: Bench) -> None:
+    async with bench.open() as gc:
+        pass
+    with pytest.raises(S3GCError):
+        await gc.plan()
