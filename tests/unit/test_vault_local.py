@@ -8,6 +8,7 @@ import json
 import os
 import struct
 import tempfile
+import threading
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -34,6 +35,7 @@ from s3gc.testing.vault_contract import (
     store,
 )
 from s3gc.vault import LocalVault, _encode, _fs, _session
+from s3gc.vault._session import LocalBackupSession
 from s3gc.vault.packs import parse_location, read_frames
 
 pytestmark = pytest.mark.anyio
@@ -645,6 +647,65 @@ async def test_cancelling_batches_in_flight(vault: LocalVault, monkeypatch: pyte
     assert returned
     kept = Counter(record.key for record in records)
     assert all(kept[key] >= times for key, times in Counter(returned).items())
+
+
+async def batch_taken(session: LocalBackupSession) -> None:
+    for _ in range(30_000):
+        if session._writing:
+            return
+        await anyio.sleep(0.001)
+    raise AssertionError("no task has taken the batch")
+
+
+async def test_a_cancelled_task_still_writes_the_batch_that_it_took(
+    vault: LocalVault, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It waits for a thread, with the object of another task in its hands, when it is cancelled."""
+    monkeypatch.setattr(_session, "BATCH_OBJECTS", 2)
+    async with vault.session(OPERATION) as session:
+        assert isinstance(session, LocalBackupSession)
+        await add(session, "of another task", b"abc")
+        takers = [object() for _ in range(int(session._threads.total_tokens))]
+        for taker in takers:
+            await session._threads.acquire_on_behalf_of(taker)
+        with anyio.fail_after(60):
+            async with anyio.create_task_group() as group:
+                group.start_soon(add, session, "second", b"def")
+                await batch_taken(session)
+                group.cancel_scope.cancel()
+                for taker in takers:
+                    session._threads.release_on_behalf_of(taker)
+        assert sorted(r.key for r in await session.commit()) == ["of another task", "second"]
+
+
+async def test_a_commit_waits_for_batches_in_flight(
+    vault: LocalVault, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """``add`` of the first object has returned; another task is writing it when commit is called."""
+    monkeypatch.setattr(_session, "BATCH_OBJECTS", 2)
+    gate = threading.Event()
+    committed: list[str] = []
+    async with vault.session(OPERATION) as session:
+        assert isinstance(session, LocalBackupSession)
+        write = session._packs.write
+
+        def slow(batch: Any) -> Any:
+            assert gate.wait(60)
+            return write(batch)
+
+        async def commit() -> None:
+            committed.extend(record.key for record in await session.commit())
+
+        monkeypatch.setattr(session._packs, "write", slow)
+        await add(session, "first", b"abc")
+        async with anyio.create_task_group() as group:
+            group.start_soon(add, session, "second", b"def")
+            await batch_taken(session)
+            group.start_soon(commit)
+            await anyio.sleep(0.05)
+            assert committed == []
+            gate.set()
+    assert sorted(committed) == ["first", "second"]
 
 
 async def test_sessions_side_by_side(vault: LocalVault) -> None:
