@@ -14,6 +14,14 @@ from s3gc_cli._render.plan import table
 from s3gc_cli._render.reports import verdict
 from s3gc_cli._text import count, size
 
+_LEAST = 20  # characters of an example, however narrow the terminal
+
+
+def _widest(world: World) -> tuple[str, str]:
+    return max((form.place for form in world.forms), key=len), max(
+        (form.words for form in world.forms), key=len
+    )
+
 
 class Stage:
     """Where the demo is shown."""
@@ -39,10 +47,12 @@ class Stage:
 
     def world(self, world: World) -> None:
         """The application and its bucket."""
-        rows = table("rows", "in", "say it by", numbers=["rows"])
-        rows.add_column("for example", no_wrap=True, overflow="ellipsis")
+        rows = table("rows", "in", "say it by", "for example", numbers=["rows"])
+        room = max(_LEAST, self.console.width - sum(map(len, ("rows  ", *_widest(world)))) - 8)
         for form in world.forms:
             example = show_text(" ".join(form.example.split()))
+            if len(example) > room:
+                example = example[: room - 1] + "…"
             rows.add_row(
                 f"{world.rows[form.place.partition('.')[0]]:,}",
                 form.place,
@@ -52,7 +62,7 @@ class Stage:
         self.console.print(rows)
         self.say(
             f"{count(sum(world.rows.values()), 'row')} name {len(world.today):,} of the bucket's "
-            f"{count(len(world.objects), 'object')} ({size(world.bytes)})."
+            f"{count(len(world.objects), 'object')} ({size(world.size)})."
         )
 
     def checks(self, checks: Sequence[Check]) -> None:

@@ -70,7 +70,7 @@ class Story:
         self.facts["world"] = {
             "rows": sum(world.rows.values()),
             "objects": len(world.objects),
-            "bytes": world.bytes,
+            "bytes": world.size,
             "referenced": len(world.today),
         }
 
@@ -235,6 +235,5 @@ class Story:
         """For those who want to play: today's database again, and files as old as they were."""
         world = self.world
         shutil.copyfile(world.latest, world.database)
-        for key in files(world.original) & files(world.bucket):
-            found = (world.original / key).stat()
-            os.utime(world.bucket / key, (found.st_atime, found.st_mtime))
+        for key in files(world.bucket) & world.objects:
+            os.utime(world.bucket / key, (world.modified[key], world.modified[key]))

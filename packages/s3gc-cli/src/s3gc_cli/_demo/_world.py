@@ -54,11 +54,11 @@ class World:
     rows: Mapping[str, int]  # by table, today
     today: frozenset[str]  # keys that a row names today
     yesterday: frozenset[str]  # keys that a row named when the database was backed up
-    objects: frozenset[str]
+    original: Mapping[str, bytes]  # every object as it was made, out of s3gc's reach
+    modified: Mapping[str, float]  # and when, as a file system has it
     excluded: frozenset[str]  # below the excluded prefix and named by nothing
     young: frozenset[str]  # too young and named by nothing
     alike: tuple[str, str]  # a key that goes, and one that looks like it and stays
-    bytes: int
 
     @property
     def bucket(self) -> Path:
@@ -66,9 +66,14 @@ class World:
         return self.folder / BUCKET
 
     @property
-    def original(self) -> Path:
-        """A copy of the bucket as it was made, out of s3gc's sight."""
-        return self.folder / "original"
+    def objects(self) -> frozenset[str]:
+        """All keys."""
+        return frozenset(self.original)
+
+    @property
+    def size(self) -> int:
+        """Bytes of all objects."""
+        return sum(map(len, self.original.values()))
 
     @property
     def database(self) -> Path:
@@ -135,31 +140,26 @@ def build(folder: Path, seed: int) -> World:
     orphans |= {f"{EXCLUDED}2/case-{n:02}.pdf" for n in range(1, 13)}
     excluded = {f"{EXCLUDED}/case-{n:02}.pdf" for n in range(1, 13)}
     young = {f"uploads/new-{rng.randbytes(4).hex()}.jpg" for _ in range(25)}
-    objects = frozenset(app.files | orphans | excluded | young)
+    objects = app.files | orphans | excluded | young
 
-    roots = (folder / BUCKET, folder / "original")
-    for parent in {key.rpartition("/")[0] for key in objects}:
-        for root in roots:
-            (root / parent).mkdir(parents=True, exist_ok=True)
-    total = 0
     now = time.time()
+    original, modified = {}, {}
     for key in sorted(objects):
         age = rng.uniform(0.01, 0.5) if key in young else rng.uniform(RETENTION_DAYS + 10, 400)
-        body = content(rng, key)
-        total += len(body)
-        for root in roots:
-            _write(root, key, body, now - age * _DAY)
+        original[key] = content(rng, key)
+        modified[key] = now - age * _DAY
+    _write(folder / BUCKET, original, modified)
     return World(
         folder=folder,
         forms=forms,
         rows=rows,
         today=app.references(),
         yesterday=yesterday,
-        objects=objects,
+        original=original,
+        modified=modified,
         excluded=frozenset(excluded),
         young=frozenset(young),
         alike=("images/7.jpg", "images/17.jpg"),
-        bytes=total,
     )
 
 
@@ -237,7 +237,10 @@ def _a_day_passes(app: _Application) -> None:
             app.delete(table, row)
 
 
-def _write(root: Path, key: str, body: bytes, modified: float) -> None:
-    path = root / key
-    path.write_bytes(body)
-    os.utime(path, (modified, modified))
+def _write(bucket: Path, files: Mapping[str, bytes], modified: Mapping[str, float]) -> None:
+    for parent in {key.rpartition("/")[0] for key in files}:
+        (bucket / parent).mkdir(parents=True, exist_ok=True)
+    for key, body in files.items():
+        path = bucket / key
+        path.write_bytes(body)
+        os.utime(path, (modified[key], modified[key]))
