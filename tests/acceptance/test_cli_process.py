@@ -142,11 +142,12 @@ def test_two_collectors_at_once(place: Place) -> None:
     assert "another collector" in run.stderr
 
 
-def test_a_reader_that_goes_away_is_no_traceback(place: Place) -> None:
+@pytest.mark.parametrize("form", ["--quiet", "--json"])
+def test_a_reader_that_goes_away_is_no_traceback(place: Place, form: str) -> None:
     reader, writer = os.pipe()
     os.close(reader)
     done = subprocess.run(
-        [sys.executable, "-m", "s3gc_cli", "plan", "-q"],
+        [sys.executable, "-m", "s3gc_cli", "config", "show", form],
         cwd=place.folder,
         env=environment(),
         stdout=writer,

@@ -22,6 +22,9 @@ from s3gc_cli._demo._checks import Checks
 from s3gc_cli._demo._compare import compare, files
 from s3gc_cli._demo._world import TABLES, World, build
 
+NAME = "my demo, 50%? #1"
+"""Of a folder: what URLs and TOML give a meaning to must not matter."""
+
 # --------------------------------------------------------------------------- a whole run
 
 
@@ -42,7 +45,7 @@ def test_the_demo_measures_that_all_went_well(tmp_path: Path) -> None:
 
 
 def test_the_demo_for_people_and_a_folder_to_play_with(tmp_path: Path) -> None:
-    run = spawn(["demo", "--keep", "kept", "--seed", "5"], tmp_path)
+    run = spawn(["demo", "--keep", NAME, "--seed", "5"], tmp_path)
     assert run.code == 0, run.stderr
     for step in range(1, 9):
         assert f"\n{step}. " in run.stdout
@@ -51,14 +54,14 @@ def test_the_demo_for_people_and_a_folder_to_play_with(tmp_path: Path) -> None:
     assert "✗" not in run.stdout
     assert "\x1b" not in run.stdout + run.stderr
 
-    kept = tmp_path / "kept"
+    kept = tmp_path / NAME
     plan = spawn(["plan", "--json"], kept)
     assert plan.code == 0, plan.stderr
     assert plan.document["mode"] == "dry_run"
     assert plan.document["planned"] > 100
     gone = spawn(["collect", "--mode", "execute", "--yes", "--json"], kept).document["deleted"]
     assert len(gone) == plan.document["planned"]
-    again = spawn(["demo", "--keep", "kept"], tmp_path)
+    again = spawn(["demo", "--keep", NAME], tmp_path)
     assert again.code == 2
     assert "isn't empty" in again.stderr
 

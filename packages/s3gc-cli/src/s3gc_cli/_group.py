@@ -1,8 +1,7 @@
-"""The outermost layer: parse errors and broken pipes become exit codes, whoever called the app."""
+"""The outermost layer: whatever happens while parsing becomes an exit code, whoever called the app."""
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from s3gc_cli._errors import FAILED, INTERRUPTED, USAGE
+from s3gc_cli._errors import INTERRUPTED, USAGE
 
 # Newer releases of typer carry their own copy of click, older ones import it: reach the class from here.
 _Refused: type[Exception] = next(
@@ -37,7 +36,6 @@ class Group(TyperGroup):
     def _code(self, arguments: list[str], prog_name: str | None) -> int:
         try:
             result = super().main(args=arguments, prog_name=prog_name, standalone_mode=False)
-            sys.stdout.flush()
         except _Refused as error:
             error.show()  # type: ignore[attr-defined]
             if "--json" in arguments:
@@ -48,10 +46,6 @@ class Group(TyperGroup):
         except (typer.Abort, KeyboardInterrupt):
             print("interrupted: nothing was begun", file=sys.stderr)
             return INTERRUPTED
-        except BrokenPipeError:
-            # The reader went away (``| head``). Nothing more can be said, nor flushed at the end.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return FAILED
         return result if isinstance(result, int) else 0
 
     def _document(self, error: Exception) -> None:

@@ -80,7 +80,7 @@ def run(settings: Settings, job: Job) -> int:
         with contextlib.redirect_stdout(sys.stderr):  # stdout is the answer's: nobody else prints there
             return anyio.run(_supervised, session, job)
     except BrokenPipeError:
-        raise
+        raise  # the reader went away (``| head``): typer ends the process without a word
     except Exception as error:  # noqa: BLE001 - the last place where an error can become one clear line
         if settings.debug:
             output.err.print(output.secrets.scrub(traceback.format_exc()), soft_wrap=True)

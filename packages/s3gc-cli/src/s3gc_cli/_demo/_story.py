@@ -25,9 +25,10 @@ from s3gc_cli._text import count
 
 def configuration(world: World) -> Config:
     """The demo's configuration: dry-run, waits for nothing, content with a folder for a bucket."""
+    path = str(world.database).replace("%", "%25").replace("?", "%3F")  # what means something in a URL
     return create_config(
         world.bucket.as_uri(),
-        database_url=f"sqlite:///{world.database}",
+        database_url=f"sqlite:///{path}",
         tables=TABLES,
         base_urls=[CDN],
         exclude_prefixes=[EXCLUDED],
