@@ -172,6 +172,7 @@ def in_order(wanted: str, text: str) -> str | None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)  # a page is up to twenty commands, each a process of its own
 @pytest.mark.parametrize("page", RUN, ids=lambda page: page.stem)
 def test_what_a_page_shows_works(page: Path, world: World) -> None:
     last = ""
