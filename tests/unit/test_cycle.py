@@ -8,9 +8,27 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from attrs import evolve
 
-from s3gc import Collector, ObjectAttributes, Reference, Safety, create_config, create_plugin_manager
-from s3gc.errors import CycleHeld, PreconditionFailed, S3GCError, SourceError, StoreError, Unsettled
+from s3gc import (
+    Collector,
+    ObjectAttributes,
+    Position,
+    Reference,
+    Safety,
+    create_config,
+    create_plugin_manager,
+)
+from s3gc.backup import back_up
+from s3gc.errors import (
+    CycleHeld,
+    PlanError,
+    PreconditionFailed,
+    S3GCError,
+    SourceError,
+    StoreError,
+    Unsettled,
+)
 from s3gc.model import DeleteOutcome
 from s3gc.testing.fakes import FakeClock, FakeSource, FakeStore
 
@@ -423,3 +441,127 @@ async def test_a_closed_collector_says_so(bench: Bench) -> None:
         pass
     with pytest.raises(S3GCError):
         await gc.plan()
+
+
+# --------------------------------------------------------------------------- layers behind layers
+
+
+async def test_an_overwrite_after_the_last_look_survives_the_delete(bench: Bench) -> None:
+    def overwrite(key: str) -> None:
+        if key == "free/2":
+            bench.store.upload("free/2", b"newer")
+
+    bench.store.before_delete = overwrite
+    async with bench.open() as gc:
+        report = await gc.collect()
+        assert list(report.deleted) == ["free/1", "free/3"]
+        assert report.kept["changed"] == 1
+        history = [entry async for entry in gc.history(key="free/2")]
+        assert history[-1].event == "delete_skipped"
+        assert history[-1].data["reason"] == "changed"
+    assert bench.store.contents()["free/2"] == b"newer"
+
+
+async def test_a_reference_found_by_the_direct_read_begins_grace_anew(bench: Bench) -> None:
+    safety = Safety.none().but(grace=timedelta(hours=10))
+    async with bench.open(safety=safety) as gc:
+        await gc.plan()
+        bench.clock.advance(timedelta(hours=11))
+        plan = await gc.plan()
+        bench.source.rows["2"] = ["free/1"]
+        assert (await gc.collect(plan)).kept["referenced_now"] == 1
+        del bench.source.rows["2"]
+        report = await gc.collect()
+        assert (list(report.deleted), report.kept["in_grace"]) == ([], 1)
+
+
+async def test_backing_up_takes_only_the_object_that_was_listed(bench: Bench) -> None:
+    async with bench.open() as gc:
+        parts = gc._parts
+        pages = [page async for page in bench.store.list("free/")]
+        listed = list(pages[0])
+        bench.store.upload("free/1", b"other bytes")
+        bench.store.upload("free/2", b"free/2")  # the same bytes again: same ETag, later time
+        bench.store.remove("free/3")
+        async with parts.vault.session("01OP") as session:
+            records, kept = await back_up(parts, session, listed, "01OP")
+        assert records == {}
+        assert {key: code for key, (code, _) in kept.items()} == dict.fromkeys(FREE, "changed")
+
+
+async def test_an_edited_plan_deletes_not_even_its_first_batch(bench: Bench) -> None:
+    async with bench.open(safety=Safety.none().but(batch_objects=1)) as gc:
+        plan = await gc.plan()
+        plan.path.write_text(plan.path.read_text().replace('"free/3"', '"live"'))
+        with pytest.raises(PlanError):
+            await gc.collect(plan)
+    assert len(bench.store.contents()) == 4
+
+
+async def test_a_plan_of_another_bucket_is_refused(bench: Bench) -> None:
+    async with bench.open() as gc:
+        plan = await gc.plan()
+        with pytest.raises(PlanError, match="s3://other"):
+            await gc.collect(evolve(plan, header=evolve(plan.header, store_url="s3://other")))
+
+
+async def test_every_read_comes_after_a_fence_and_the_listing_before_all(bench: Bench) -> None:
+    happened: list[str] = []
+
+    class Watched(FakeSource):
+        async def fence(self, timeout: timedelta) -> Position:
+            happened.append("fence")
+            return await super().fence(timeout)
+
+        async def references(self) -> AsyncIterator[Reference]:
+            happened.append("read")
+            async for reference in super().references():
+                yield reference
+
+    listing = bench.store.list
+
+    async def watched(prefix: str = "", start_after: str = "") -> AsyncIterator[Any]:
+        happened.append("list")
+        async for page in listing(prefix, start_after):
+            yield page
+
+    bench.store.list = watched  # type: ignore[method-assign, assignment]
+    bench.store.after_delete = happened.append
+    async with bench.open(Watched(rows={"1": ["live"]})) as gc:
+        await gc.collect()
+    assert happened == ["list", "fence", "read", "read", "fence", "read", *FREE, "fence", "read"]
+
+
+async def test_after_a_crash_with_the_database_down_everything_unconfirmed_is_put_back(bench: Bench) -> None:
+    """Nobody can say whether a row names it: unknown means keep (P6)."""
+
+    class Flaky(FakeSource):
+        down = False
+
+        async def references(self) -> AsyncIterator[Reference]:
+            if self.down:
+                raise SourceError("the database is down")
+            async for reference in super().references():
+                yield reference
+
+    source = Flaky(rows={"1": ["live"]})
+    async with bench.open(source) as gc:
+        append = gc._parts.vault.journal.append
+
+        async def dies(drafts: Any) -> None:
+            if any(draft.event == "batch_confirmed" for draft in drafts):
+                raise S3GCError("killed here")
+            await append(drafts)
+
+        gc._parts.vault.journal.append = dies
+        with pytest.raises(Unsettled):
+            await gc.collect()
+    assert set(bench.store.contents()) == {"live"}
+    source.down = True
+    async with bench.open(source) as gc:
+        assert set(bench.store.contents()) == {"live", *FREE}
+        with pytest.raises(CycleHeld, match="recovery_pending"):
+            await gc.plan()
+        source.down = False
+        assert len((await gc.collect()).deleted) == 3
+        assert (await gc.verify())[0].ok

@@ -17,7 +17,6 @@ from s3gc.gates import (
     Grace,
     Observations,
     Retention,
-    below,
     first_objection,
     standard_gates,
 )
@@ -78,6 +77,10 @@ def test_an_object_from_the_future_is_young() -> None:
     assert Retention(timedelta(0)).keeps(candidate(age=-DAY), Moment(NOW)) is not None
 
 
+def excluded(key: str, prefix: str) -> bool:
+    return ExcludedPrefix((prefix,)).keeps(candidate(key), Moment(NOW)) is not None
+
+
 @pytest.mark.parametrize(
     ("key", "prefix", "inside"),
     [
@@ -92,14 +95,15 @@ def test_an_object_from_the_future_is_young() -> None:
     ],
 )
 def test_a_prefix_ends_at_a_slash(key: str, prefix: str, inside: bool) -> None:
-    assert below(key, prefix) is inside
+    assert excluded(key, prefix) is inside
 
 
 @given(st.text(min_size=1), st.text(min_size=1).filter(lambda text: not text.endswith("*")))
 def test_only_what_is_below_a_folder_is_excluded(key: str, prefix: str) -> None:
     folder = prefix.rstrip("/")
-    assert below(f"{folder}/{key}", prefix)
-    assert below(key, prefix) == (key == folder or key.startswith(folder + "/"))
+    reserved = key == RESERVED_PREFIX[:-1] or key.startswith(RESERVED_PREFIX)
+    assert excluded(f"{folder}/{key}", prefix)
+    assert excluded(key, prefix) == (reserved or key == folder or key.startswith(folder + "/"))
 
 
 def test_every_gate_has_a_code_and_a_reason_with_words() -> None:

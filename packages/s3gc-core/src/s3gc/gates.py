@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import timedelta
 
-from attrs import frozen
+from attrs import field, frozen
 
 from s3gc.abc import RESERVED_PREFIX, Gate
 from s3gc.model import Candidate, Moment
@@ -58,22 +58,28 @@ class ExcludedPrefix(Gate):
     """
 
     prefixes: Sequence[str] = ()
+    _starts: tuple[str, ...] = field(init=False)  # prepared once: this runs for every candidate
+    _folders: frozenset[str] = field(init=False)
     code = "excluded_prefix"
+
+    @_starts.default
+    def _prepare_starts(self) -> tuple[str, ...]:
+        return tuple(
+            prefix[:-1] if prefix.endswith("*") else prefix.rstrip("/") + "/"
+            for prefix in (RESERVED_PREFIX, *self.prefixes)
+        )
+
+    @_folders.default
+    def _prepare_folders(self) -> frozenset[str]:
+        return frozenset(
+            prefix.rstrip("/") for prefix in (RESERVED_PREFIX, *self.prefixes) if not prefix.endswith("*")
+        )
 
     def keeps(self, candidate: Candidate, moment: Moment) -> str | None:
         key = candidate.object.key
-        for prefix in (RESERVED_PREFIX, *self.prefixes):
-            if below(key, prefix):
-                return f"below the excluded prefix {prefix!r}"
+        if key.startswith(self._starts) or key in self._folders:
+            return f"below an excluded prefix ({', '.join(self.prefixes) or RESERVED_PREFIX})"
         return None
-
-
-def below(key: str, prefix: str) -> bool:
-    """Whether ``key`` lies below ``prefix``, which ends at a ``/`` unless written with a trailing ``*``."""
-    if prefix.endswith("*"):
-        return key.startswith(prefix[:-1])
-    folder = prefix.rstrip("/")
-    return key == folder or key.startswith(folder + "/")
 
 
 @frozen

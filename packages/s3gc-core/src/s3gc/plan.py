@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import json.encoder
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
@@ -22,6 +23,8 @@ from s3gc.errors import PlanError
 from s3gc.model import Mode, PlanEntry, Position, TrippedBreaker
 
 FORMAT = "s3gc-plan-1"
+
+_quote = json.encoder.encode_basestring  # as json.dumps quotes with ensure_ascii=False
 
 
 @frozen
@@ -193,7 +196,7 @@ class PlanWriter:
     def add(self, entries: Sequence[PlanEntry]) -> None:
         """Append objects, in key order."""
         for entry in entries:
-            self._write(dumps(_entry_document(entry)))
+            self._write(_entry_line(entry))
             self.objects += 1
             self.bytes += entry.object.size
 
@@ -213,20 +216,17 @@ class PlanWriter:
         return Plan(self._path, self._header, footer, digest)
 
 
-def _entry_document(entry: PlanEntry) -> dict[str, Any]:
-    """As the converter would make it; by hand, because a plan may have millions of these."""
+def _entry_line(entry: PlanEntry) -> str:
+    """As the converter and ``dumps`` would make it (a test holds it to that), at a fifth of the time."""
     found = entry.object
-    return {
-        "object": {
-            "key": found.key,
-            "size": found.size,
-            "etag": found.etag,
-            "last_modified": found.last_modified.isoformat(),
-            "version_id": found.version_id,
-            "storage_class": found.storage_class,
-            "ambiguous": found.ambiguous,
-        },
-        "unreferenced_since": entry.unreferenced_since.isoformat(),
-        "observations": entry.observations,
-        "reason": entry.reason,
-    }
+    return (
+        f'{{"object":{{"ambiguous":{"true" if found.ambiguous else "false"},"etag":{_quote(found.etag)},'
+        f'"key":{_quote(found.key)},"last_modified":"{found.last_modified.isoformat()}","size":{found.size},'
+        f'"storage_class":{_optional(found.storage_class)},"version_id":{_optional(found.version_id)}}},'
+        f'"observations":{entry.observations},"reason":{_quote(entry.reason)},'
+        f'"unreferenced_since":"{entry.unreferenced_since.isoformat()}"}}'
+    )
+
+
+def _optional(text: str | None) -> str:
+    return "null" if text is None else _quote(text)

@@ -175,15 +175,18 @@ class _Sorted:
 def _sort(parts: Parts, candidates: Sequence[Candidate], moment: Moment) -> _Sorted:
     entries: list[PlanEntry] = []
     kept: list[tuple[str, str, str]] = []
+    reasons: dict[tuple[datetime, int], str] = {}  # most candidates of a cycle share theirs
     for candidate in candidates:
         objection = first_objection(parts.gates, candidate, moment)
         if objection is None:
-            since = candidate.unreferenced_since
-            reason = (
-                f"no row of any source names it; seen so in {candidate.observations} cycles since "
-                f"{since.isoformat(timespec='seconds')}"
-            )
-            entries.append(PlanEntry(candidate.object, since, candidate.observations, reason))
+            since, seen = candidate.unreferenced_since, candidate.observations
+            reason = reasons.get((since, seen))
+            if reason is None:
+                reason = reasons[since, seen] = (
+                    f"no row of any source names it; seen so in {seen} cycles since "
+                    f"{since.isoformat(timespec='seconds')}"
+                )
+            entries.append(PlanEntry(candidate.object, since, seen, reason))
         else:
             kept.append((objection[0], candidate.object.key, objection[1]))
     return _Sorted(entries, kept)
@@ -205,7 +208,7 @@ async def _write(
     after: int | None = 0
     with PlanWriter(parts.folder / "plans" / f"{header.operation_id}.jsonl", header) as writer:
         while after is not None:
-            page = await parts.registry.listing.candidates(header.operation_id, now, after=after)
+            page = await parts.registry.listing.candidates(now, after=after)
             after = page.after
             candidates += len(page.candidates)
             divided = _sort(parts, page.candidates, moment)

@@ -17,7 +17,7 @@ from s3gc.errors import ConfigError, S3GCError
 
 T = TypeVar("T")
 
-CACHE_KIB = 16 * 1024
+CACHE_KIB = 8 * 1024
 """SQLite's page cache. Fixed, so that memory doesn't grow with the bucket."""
 
 SCHEMA_VERSION = 1
@@ -47,6 +47,7 @@ CREATE TABLE scratch.listing (
   n INTEGER PRIMARY KEY, key TEXT NOT NULL, key_hash INTEGER NOT NULL, size INTEGER NOT NULL,
   etag TEXT NOT NULL, modified INTEGER NOT NULL, version_id TEXT, storage_class TEXT,
   ambiguous INTEGER NOT NULL);
+CREATE TABLE scratch.observed (n INTEGER PRIMARY KEY, since INTEGER NOT NULL, observations INTEGER NOT NULL);
 CREATE TABLE scratch.stage (col INTEGER NOT NULL, row_id TEXT NOT NULL, key_hash INTEGER NOT NULL);
 """
 
