@@ -44,7 +44,7 @@ def files(folder: Path) -> frozenset[str]:
 def compare(
     original: Mapping[str, bytes], bucket: Path, *, only: Collection[str] | None = None
 ) -> Comparison:
-    """Compare every byte of a bucket with the original, or of the keys in ``only`` (then none is too many)."""
+    """Compare every byte of a bucket with the original; with ``only``, of those keys (none is too many)."""
     wanted = frozenset(original) if only is None else frozenset(only)
     there = files(bucket)
     same, total, different = 0, 0, []
