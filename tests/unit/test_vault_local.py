@@ -17,6 +17,7 @@ from typing import Any
 
 import anyio
 import pytest
+from attrs import evolve
 
 from s3gc.abc import Compressor, CompressStream, DecompressStream
 from s3gc.clock import SystemClock
@@ -524,6 +525,13 @@ async def test_a_missing_pack_is_corruption(vault: LocalVault) -> None:
     with pytest.raises(VaultCorrupt, match="is missing"):
         await read(vault, record)
     assert not (await vault.verify()).ok
+
+
+async def test_a_record_that_contradicts_itself_is_refused(vault: LocalVault) -> None:
+    record = (await store(vault, {"a": b"abc"}))["a"]
+    pack, offset, length = parse_location(record.location)
+    with pytest.raises(VaultCorrupt, match="contradicts itself about its length"):
+        await read(vault, evolve(record, location=f"{pack}:{offset}:{length + 1}"))
 
 
 async def test_a_frame_of_another_bucket_is_refused(vault: LocalVault) -> None:
