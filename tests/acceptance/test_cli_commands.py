@@ -71,7 +71,7 @@ def test_plan_for_people(s3gc: Command, place: Place) -> None:
     assert run.code == 0
     assert "7 objects listed, 5 named by no row, 4 would be deleted" in run.stdout
     assert "images/1.jpg" in run.stdout
-    assert "legal/hold.pdf: below the excluded prefix 'legal'" in run.stdout
+    assert "legal/hold.pdf: " in run.stdout  # an example, with the gate's own words
     assert json.dumps(DECOMPOSED) in run.stdout  # escaped: it looks like another key
     assert "listed 7 objects" in run.stderr
     assert place.objects() == FILES
