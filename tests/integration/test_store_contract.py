@@ -10,7 +10,9 @@ import pytest
 
 from fixtures_s3 import S3Server, bucket, s3_server, truth
 from s3gc.abc import ObjectStore
+from s3gc.clock import SystemClock
 from s3gc.stores.obstore import open_file_store, open_memory_store
+from s3gc.testing.fakes import FakeStore
 from s3gc.testing.keys import ODD_KEYS
 from s3gc.testing.store_contract import StoreContract
 
@@ -52,3 +54,11 @@ class TestFolder(StoreContract):
         store = open_file_store(tmp_path)
         yield store
         await store.aclose()
+
+
+class TestFake(StoreContract):
+    """The store that users test with keeps the contract, too."""
+
+    @pytest.fixture
+    async def store(self) -> ObjectStore:
+        return FakeStore(SystemClock())

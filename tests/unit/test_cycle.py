@@ -7,6 +7,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 from attrs import evolve
 
@@ -313,7 +314,7 @@ async def test_explain_answers_for_any_key(bench: Bench) -> None:
         report = await gc.collect()
         live = await gc.explain("live")
         assert live.exists
-        assert live.decision.startswith("kept: referenced (1 mentions in the registry)")
+        assert live.decision.startswith("kept: referenced (1 mention in the registry)")
         assert [reference.row_id for _, reference in live.references] == ["1"]
         excluded = await gc.explain("kept/1")
         assert "excluded_prefix" in excluded.decision
@@ -565,3 +566,57 @@ async def test_after_a_crash_with_the_database_down_everything_unconfirmed_is_pu
         source.down = False
         assert len((await gc.collect()).deleted) == 3
         assert (await gc.verify())[0].ok
+
+
+async def test_the_same_bytes_under_another_etag_are_already_there(bench: Bench) -> None:
+    """As on a folder, whose ETags are new at every write."""
+    async with bench.open() as gc:
+        await gc.collect()
+        await gc.restore(key="free/1", dry_run=False)
+        stored = bench.store._objects["free/1"]
+        bench.store._objects["free/1"] = evolve(stored, info=evolve(stored.info, etag="another"))
+        again = await gc.restore(key="free/1", dry_run=False, overwrite=True)
+        assert again.skipped == {"free/1": "already there, the same object"}
+        bench.store._objects["free/1"] = evolve(
+            stored, info=evolve(stored.info, etag="another"), body=b"FREE/1"
+        )
+        other = await gc.restore(key="free/1", dry_run=False)
+        assert "another object" in other.skipped["free/1"]
+
+
+async def test_a_cancelled_collect_finishes_its_batch_and_its_record(bench: Bench) -> None:
+    async with bench.open(safety=Safety.none().but(batch_objects=1)) as gc:
+        with anyio.CancelScope() as scope:
+            bench.store.after_delete = lambda _: scope.cancel()
+            await gc.collect()
+        assert scope.cancelled_caught
+        assert sorted(bench.store.contents()) == ["free/2", "free/3", "live"]
+        names = [entry.event async for entry in gc.history()]
+        assert names[-3:] == ["deleted", "batch_confirmed", "operation_failed"]
+        bench.store.after_delete = None
+        assert len((await gc.collect()).deleted) == 2
+        assert "operation_recovered" not in [entry.event async for entry in gc.history()]
+
+
+async def test_a_source_shows_no_secret_of_the_configuration(bench: Bench) -> None:
+    class Telling(FakeSource):
+        async def references(self) -> AsyncIterator[Reference]:
+            raise RuntimeError("login failed for app:hunter2-the-second")
+            yield
+
+    url = "acme://app:hunter2-the-second@host/db"
+    plugins = create_plugin_manager(entry_points=False)
+    config = create_config(bucket="fake-bucket", sources=[url], vault_path=bench.folder / "vault")
+
+    class Opener:
+        @hookimpl
+        def s3gc_open_source(self, url: str) -> Any:
+            return Telling() if url.startswith("acme://") else None
+
+    plugins.register(Opener())
+    async with Collector.open(config, store=bench.store, clock=bench.clock, plugins=plugins) as gc:
+        with pytest.raises(CycleHeld) as caught:
+            await gc.plan()
+        journal = [entry async for entry in gc.history(events={"breaker_tripped"})]
+    assert "hunter2" not in repr(caught.value) + repr(caught.value.breakers) + repr(journal)
+    assert "login failed" in str(caught.value)

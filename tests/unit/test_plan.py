@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from s3gc import Mode, ObjectInfo, Plan, Position
 from s3gc._json import converter, dumps
 from s3gc.errors import PlanError
-from s3gc.model import PlanEntry, TrippedBreaker
+from s3gc.model import KeptExample, PlanEntry, TrippedBreaker
 from s3gc.plan import PlanFooter, PlanHeader, PlanWriter, _entry_line
 
 MOMENTS = st.datetimes(min_value=datetime(1990, 1, 1), max_value=datetime(2100, 1, 1), timezones=st.just(UTC))
@@ -45,7 +45,7 @@ FOOTER = PlanFooter(
     objects=0,
     bytes=0,
     kept={"referenced": 5},
-    kept_examples={"in_grace": ("a: 1 day",)},
+    kept_examples={"in_grace": (KeptExample("a", "1 day"),)},
     held_by=(TrippedBreaker("empty_column", "db:t.c", "empty", {"rows": 0}),),
     duration=timedelta(seconds=1.5),
 )

@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from typing import Any
 
+import anyio
 import pluggy
 from ulid import ULID
 
@@ -229,6 +230,10 @@ class Collector:
         await self._parts.vault.journal.append(drafts)
 
     async def _end(self, operation_id: str, report: Report, error: str | None = None) -> None:
+        with anyio.CancelScope(shield=True):  # an end that was cancelled is an end, too
+            await self._write_end(operation_id, report, error)
+
+    async def _write_end(self, operation_id: str, report: Report, error: str | None) -> None:
         seconds = report.duration.total_seconds()
         data = {
             "kind": "collect",
@@ -303,9 +308,10 @@ class Collector:
         try:
             report = await restore(parts, own_id, selection, dry_run=False, overwrite=overwrite)
         except BaseException as error:
-            await self._journal(
-                own_id, journal_events.OPERATION_FAILED, {"kind": "restore", "error": self._safe(error)}
-            )
+            with anyio.CancelScope(shield=True):
+                await self._journal(
+                    own_id, journal_events.OPERATION_FAILED, {"kind": "restore", "error": self._safe(error)}
+                )
             raise
         counts = {
             "restored": len(report.restored),

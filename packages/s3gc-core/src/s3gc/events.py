@@ -17,6 +17,7 @@ CATALOGUE: Mapping[str, str] = {
     "object_resurrected": "A deleted object is back, because a row names it after all: operation_id, s3_key.",
     "batch_completed": "A batch was confirmed: operation_id, deleted, resurrected.",
     "batch_failed": "A batch ended before its deletes: operation_id, error.",
+    "restore_started": "A restore knows what to look at: operation_id, objects, dry_run.",
     "object_restored": "A restore put an object back: operation_id, s3_key, size.",
     "breaker_tripped": "A breaker holds the cycle: operation_id, code, subject, reason.",
     "breaker_acknowledged": "A person let a breaker pass: code, subject, reason.",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from s3gc import journal_events
-from s3gc.errors import S3GCError
+from s3gc.errors import AmbiguousKey, S3GCError
 from s3gc.gates import REFERENCED, REFERENCED_NOW
 from s3gc.model import Explanation, JournalEntry, Moment, ObjectInfo, Reference, Verdict
 from s3gc.parts import Parts, source_name
@@ -32,6 +32,9 @@ async def explain(parts: Parts, key: str) -> Explanation:
 async def _look(parts: Parts, key: str, problems: list[str]) -> tuple[ObjectInfo | None, bool | None]:
     try:
         found = await parts.store.stat(key)
+    except AmbiguousKey as error:
+        problems.append(f"ambiguous_key: {error}")
+        return None, None
     except S3GCError as error:
         problems.append(f"the store: {error}")
         return None, None
@@ -60,11 +63,15 @@ async def _verdicts(
 ) -> list[Verdict]:
     rows = await parts.registry.references.count_of(key)
     verdicts = [
-        Verdict(REFERENCED, rows > 0, f"{rows} mentions in the registry" if rows else "passed"),
+        Verdict(REFERENCED, rows > 0, f"{_count(rows, 'mention')} in the registry" if rows else "passed"),
         Verdict(
             REFERENCED_NOW,
             bool(references) or bool(problems),
-            f"{len(references)} rows name it now" if references else "unknown" if problems else "passed",
+            f"named by {_count(len(references), 'row')}"
+            if references
+            else "unknown"
+            if problems
+            else "passed",
         ),
     ]
     if found is not None:
@@ -74,17 +81,24 @@ async def _verdicts(
     return verdicts
 
 
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
 def _decision(
     exists: bool | None, verdicts: list[Verdict], history: list[JournalEntry], problems: list[str]
 ) -> str:
     if exists is None:
-        return "unknown: the store could not be asked"
+        ambiguous = [problem for problem in problems if problem.startswith("ambiguous_key")]
+        return f"kept: {ambiguous[0]}" if ambiguous else "unknown: the store could not be asked"
     if not exists:
         for entry in reversed(history):
             if entry.event == journal_events.DELETED:
                 return f"deleted by s3gc at {entry.at.isoformat()} in operation {entry.operation_id}"
         return "there is no such object, and s3gc never deleted one"
-    keeping = [f"{verdict.gate} ({verdict.detail})" for verdict in verdicts if verdict.keep]
+    keeping = [verdict for verdict in verdicts if verdict.keep]
+    # A reference says it all: what the other gates think of the object doesn't matter then.
+    by_rows = [verdict for verdict in keeping if verdict.gate in (REFERENCED, REFERENCED_NOW)]
     if keeping:
-        return "kept: " + ", ".join(keeping)
+        return "kept: " + ", ".join(f"{verdict.gate} ({verdict.detail})" for verdict in by_rows or keeping)
     return "unreferenced: a cycle in execute mode may delete it" + (f" ({problems[0]})" if problems else "")

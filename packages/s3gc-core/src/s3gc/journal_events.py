@@ -18,6 +18,7 @@ OVERWRITTEN = "overwritten"
 RESTORED = "restored"
 BREAKER_TRIPPED = "breaker_tripped"
 BREAKER_ACKNOWLEDGED = "breaker_acknowledged"
+JOURNAL_HEAD_ADOPTED = "journal_head_adopted"
 OPERATION_COMPLETED = "operation_completed"
 OPERATION_FAILED = "operation_failed"
 OPERATION_RECOVERED = "operation_recovered"
@@ -37,6 +38,7 @@ CATALOGUE: Mapping[str, str] = {
     RESTORED: "etag, sha256, deleted_seq: the entry that it undoes",
     BREAKER_TRIPPED: "code, subject, reason, evidence",
     BREAKER_ACKNOWLEDGED: "code, subject, reason",
+    JOURNAL_HEAD_ADOPTED: "reason and problem: a person accepted a journal that its head contradicts",
     OPERATION_COMPLETED: "counts, and seconds that it took",
     OPERATION_FAILED: "error",
     OPERATION_RECOVERED: "what a crash had left open and how it ended",

@@ -172,6 +172,14 @@ class TrippedBreaker:
 
 
 @frozen
+class KeptExample:
+    """One of the objects that a reason kept."""
+
+    key: str
+    why: str
+
+
+@frozen
 class PlanEntry:
     """An object that a sweep may delete, and why."""
 

@@ -20,7 +20,7 @@ from attrs import Factory, evolve, frozen
 
 from s3gc._json import converter, dumps
 from s3gc.errors import PlanError
-from s3gc.model import Mode, PlanEntry, Position, TrippedBreaker
+from s3gc.model import KeptExample, Mode, PlanEntry, Position, TrippedBreaker
 
 FORMAT = "s3gc-plan-1"
 
@@ -49,7 +49,7 @@ class PlanFooter:
     objects: int
     bytes: int
     kept: Mapping[str, int] = Factory(dict)  # objects kept, by reason code
-    kept_examples: Mapping[str, Sequence[str]] = Factory(dict)  # a few keys by reason code, with why
+    kept_examples: Mapping[str, Sequence[KeptExample]] = Factory(dict)  # a few by reason code
     held_by: Sequence[TrippedBreaker] = ()
     duration: timedelta = timedelta()
 

@@ -19,6 +19,7 @@ from s3gc.model import (
     Column,
     ColumnCount,
     JournalDraft,
+    KeptExample,
     Mode,
     Moment,
     ObjectInfo,
@@ -203,7 +204,7 @@ async def _write(
     """Candidates through the gates into the plan's file, page by page."""
     moment = Moment(now)
     kept: Counter[str] = Counter()
-    examples: dict[str, list[str]] = {}
+    examples: dict[str, list[KeptExample]] = {}
     candidates = 0
     after: int | None = 0
     with PlanWriter(parts.folder / "plans" / f"{header.operation_id}.jsonl", header) as writer:
@@ -217,7 +218,7 @@ async def _write(
                 kept[code] += 1
                 named = examples.setdefault(code, [])
                 if len(named) < EXAMPLES:
-                    named.append(f"{key}: {why}")
+                    named.append(KeptExample(key, why))
             await anyio.lowlevel.checkpoint()  # let the host's other tasks run
         kept[REFERENCED] = listed - candidates
         too_many = breakers.too_many_deletes(writer.objects, listed, parts.config.safety)

@@ -26,19 +26,19 @@ async def put_back(parts: Parts, record: BackupRecord, *, overwrite: bool = Fals
             attributes=record.attributes,
             if_none_match=not overwrite,
         )
-    if written.etag != record.etag:
-        # Multipart and encrypted objects get other ETags: compare the bytes themselves.
-        await _compare(parts, record, written)
+    # Multipart and encrypted objects get other ETags: compare the bytes themselves.
+    if written.etag != record.etag and await digest_of(parts, record.key, written.etag) != record.sha256:
+        raise StoreError(f"the store holds other bytes under {record.key!r} than were written: restore again")
     return written
 
 
-async def _compare(parts: Parts, record: BackupRecord, written: ObjectInfo) -> None:
+async def digest_of(parts: Parts, key: str, etag: str) -> str:
+    """SHA-256 (hex) of the object's bytes as the store gives them now."""
     digest = hashlib.sha256()
-    async with parts.store.get(record.key, if_match=written.etag) as reader:
+    async with parts.store.get(key, if_match=etag) as reader:
         async for chunk in reader.chunks():
             digest.update(chunk)
-    if digest.hexdigest() != record.sha256:
-        raise StoreError(f"the store holds other bytes under {record.key!r} than were written: restore again")
+    return digest.hexdigest()
 
 
 async def put_back_if_missing(parts: Parts, record: BackupRecord) -> ObjectInfo | None:

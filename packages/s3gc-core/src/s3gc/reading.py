@@ -7,6 +7,7 @@ from contextlib import aclosing, asynccontextmanager
 
 from attrs import evolve
 
+from s3gc._redact import scrub
 from s3gc.abc import ReferenceSource
 from s3gc.errors import S3GCError, SourceError
 from s3gc.model import Column, ColumnCount, Position, Reference, SourceIdentity
@@ -14,21 +15,24 @@ from s3gc.parts import Parts, source_name
 
 
 @asynccontextmanager
-async def _reading(source: ReferenceSource) -> AsyncIterator[None]:
-    """Turn whatever a source raises into a SourceError that names it."""
+async def _reading(parts: Parts, source: ReferenceSource) -> AsyncIterator[None]:
+    """Turn whatever a source raises into a SourceError that names it and shows no secret of ours."""
     try:
         yield
+    except SourceError as error:
+        raise SourceError(scrub(str(error), parts.config)) from error
     except S3GCError:
         raise
     except Exception as error:
-        raise SourceError(f"source {source_name(source)} failed: {type(error).__name__}: {error}") from error
+        why = scrub(f"{type(error).__name__}: {error}", parts.config)
+        raise SourceError(f"source {source_name(source)} failed: {why}") from error
 
 
 async def identities(parts: Parts) -> Sequence[SourceIdentity]:
     """Each source checked: reachable, whole, and which one it is. Raises SourceError."""
     found = []
     for source in parts.sources:
-        async with _reading(source):
+        async with _reading(parts, source):
             found.append(evolve(await source.check(), name=source_name(source)))
     return found
 
@@ -41,7 +45,7 @@ async def fences(parts: Parts) -> Sequence[Position]:
     """
     positions = []
     for source in parts.sources:
-        async with _reading(source):
+        async with _reading(parts, source):
             position = await source.fence(parts.config.safety.max_transaction_age)
             positions.append(Position(source_name(source), position.value))
     return positions
@@ -59,7 +63,7 @@ async def sync(
         name = source_name(source)
         seen: dict[Column, ColumnCount] = {}
         total = 0
-        async with _reading(source):
+        async with _reading(parts, source):
             position = Position(name, (await source.fence(parts.config.safety.max_transaction_age)).value)
             await references.begin()
             async with aclosing(source.scan()) as batches:  # type: ignore[type-var]
@@ -89,7 +93,7 @@ async def referenced_among(parts: Parts, keys: Collection[str]) -> dict[str, tup
     if not wanted:
         return found
     for source in parts.sources:
-        async with _reading(source), aclosing(source.find(wanted)) as references:  # type: ignore[type-var]
+        async with _reading(parts, source), aclosing(source.find(wanted)) as references:  # type: ignore[type-var]
             async for reference in references:
                 if reference.key in wanted:
                     found.setdefault(reference.key, (source_name(source), reference))

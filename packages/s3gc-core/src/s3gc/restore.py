@@ -13,7 +13,7 @@ from s3gc.backup import back_up
 from s3gc.errors import PreconditionFailed, S3GCError
 from s3gc.model import BackupRecord, JournalDraft, JournalEntry, ObjectHead, RestoreReport
 from s3gc.parts import Parts
-from s3gc.putback import put_back
+from s3gc.putback import digest_of, put_back
 from s3gc.vault.records import record_from_json, record_to_json
 
 ALREADY_THERE = "already there, the same object"
@@ -72,12 +72,13 @@ async def restore(
     skipped: dict[str, str] = {}
     errors: dict[str, str] = {}
     chosen = await choose(parts, selection)
+    parts.emit("restore_started", operation_id=operation_id, objects=len(chosen), dry_run=dry_run)
 
     async def one(choice: _Choice) -> None:
         key = choice.record.key
         try:
             live = await parts.store.head(key)
-            why = _skip(live, choice.record, overwrite=overwrite)
+            why = await _skip(parts, live, choice.record, overwrite=overwrite)
             if why is not None:
                 skipped[key] = why
                 return
@@ -102,16 +103,23 @@ async def restore(
     )
 
 
-def _skip(live: ObjectHead | None, record: BackupRecord, *, overwrite: bool) -> str | None:
+async def _skip(
+    parts: Parts, live: ObjectHead | None, record: BackupRecord, *, overwrite: bool
+) -> str | None:
     if live is None:
         return None
-    if (
-        live.info.etag == record.etag
-        and live.info.size == record.size
-        and live.attributes == record.attributes
-    ):
+    if live.attributes == record.attributes and await _same_bytes(parts, live, record):
         return ALREADY_THERE
     return None if overwrite else NEWER
+
+
+async def _same_bytes(parts: Parts, live: ObjectHead, record: BackupRecord) -> bool:
+    """By ETag, or by reading: some stores give the same bytes a new ETag at every upload."""
+    if live.info.size != record.size:
+        return False
+    if live.info.etag == record.etag:
+        return True
+    return await digest_of(parts, record.key, live.info.etag) == record.sha256
 
 
 async def _put_back(parts: Parts, operation_id: str, choice: _Choice, live: ObjectHead | None) -> None:

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from s3gc.breakers import ACKNOWLEDGEABLE
-from s3gc.model import TrippedBreaker
+from s3gc.model import KeptExample, TrippedBreaker
 from s3gc.plan import Plan
 from s3gc_cli._keys import show_key, show_text
 from s3gc_cli._output import Secrets
@@ -80,14 +80,14 @@ def show_plan(console: Console, secrets: Secrets, plan: Plan, path: Path | None 
 
 
 def show_kept(
-    console: Console, kept: Mapping[str, int], examples: Mapping[str, Sequence[str]] | None = None
+    console: Console, kept: Mapping[str, int], examples: Mapping[str, Sequence[KeptExample]] | None = None
 ) -> None:
     """Objects kept, by reason."""
     rows = table("kept because", "objects", "which means", numbers=["objects"])
     for code, number in sorted(kept.items(), key=lambda item: -item[1]):
         meaning = Text(REASONS.get(code, "a gate of a plugin"))
         for example in (examples or {}).get(code, ())[:2]:
-            meaning.append(f"\n{show_text(example)}", style="dim")
+            meaning.append(f"\n{show_key(example.key)}: {show_text(example.why)}", style="dim")
         rows.add_row(Text(show_text(code), style="green"), f"{number:,}", meaning)
     console.print(rows)
 

@@ -60,6 +60,7 @@ class Database:
         self._scratch = path.with_name(path.name + ".scratch")
         self._limiter: anyio.CapacityLimiter | None = None
         self._connection: Connection | None = None
+        self._attached = False
 
     async def open(self) -> None:
         """Open or create. Raises S3GCError when the file can't be used."""
@@ -115,6 +116,7 @@ class Database:
         for leftover in (self._scratch, self._scratch.with_name(self._scratch.name + "-journal")):
             leftover.unlink(missing_ok=True)
         connection.exec_driver_sql("ATTACH DATABASE ? AS scratch", (str(self._scratch),))
+        self._attached = True
         # Scratch only: a crash throws it away, so it needs neither journal nor sync.
         connection.exec_driver_sql("PRAGMA scratch.journal_mode=OFF")
         connection.exec_driver_sql("PRAGMA scratch.synchronous=OFF")
@@ -153,7 +155,8 @@ class Database:
             self._connection.close()
             engine.dispose()
             self._connection = None
-            self._scratch.unlink(missing_ok=True)
+            if self._attached:  # else it is another process's
+                self._scratch.unlink(missing_ok=True)
 
 
 def path_of(url: str) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import AsyncIterable, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -11,7 +12,7 @@ from attrs import evolve, field, frozen, mutable
 
 from s3gc.abc import ObjectReader, ObjectStore, ReferenceSource
 from s3gc.clock import Clock
-from s3gc.errors import PreconditionFailed, StoreError
+from s3gc.errors import AmbiguousKey, PreconditionFailed, StoreError
 from s3gc.model import (
     DeleteOutcome,
     ObjectAttributes,
@@ -20,6 +21,8 @@ from s3gc.model import (
     Reference,
     StoreCapabilities,
 )
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 @mutable
@@ -39,13 +42,17 @@ class FakeClock:
         self.moment += span
 
 
-@frozen
+@mutable
 class _Reader:
     info: ObjectInfo
     attributes: ObjectAttributes
     body: bytes
+    spent: bool = False
 
     async def chunks(self) -> AsyncIterator[bytes]:
+        if self.spent:
+            raise StoreError("a body can be read once")
+        self.spent = True
         for start in range(0, len(self.body), 65536):
             yield self.body[start : start + 65536]
 
@@ -93,12 +100,21 @@ class FakeStore(ObjectStore):
         if page:
             yield page
 
+    def can_address(self, key: str) -> bool:
+        return 0 < len(key.encode("utf-8", "surrogatepass")) <= 1024 and not _SURROGATE.search(key)
+
+    def _check(self, key: str) -> None:
+        if not self.can_address(key):
+            raise AmbiguousKey(f"{key!r} is no key")
+
     async def head(self, key: str) -> ObjectHead | None:
+        self._check(key)
         stored = self._objects.get(key)
         return ObjectHead(stored.info, stored.attributes) if stored else None
 
     @asynccontextmanager
     async def get(self, key: str, *, if_match: str | None = None) -> AsyncIterator[ObjectReader]:
+        self._check(key)
         stored = self._objects.get(key)
         if stored is None or if_match not in (None, stored.info.etag):
             raise PreconditionFailed(f"{key!r} is not the object that was asked for")
@@ -113,6 +129,7 @@ class FakeStore(ObjectStore):
         attributes: ObjectAttributes,
         if_none_match: bool = False,
     ) -> ObjectInfo:
+        self._check(key)
         if not isinstance(body, bytes):
             body = b"".join([chunk async for chunk in body])
         if len(body) != size:
@@ -122,6 +139,7 @@ class FakeStore(ObjectStore):
         return self.upload(key, body, evolve(attributes))
 
     async def delete(self, key: str, *, if_match: str) -> DeleteOutcome:
+        self._check(key)
         stored = self._objects.get(key)
         if stored is None:
             return DeleteOutcome.MISSING

@@ -21,6 +21,7 @@ from anyio import to_thread
 from s3gc.abc import Journal
 from s3gc.clock import Clock
 from s3gc.errors import VaultCorrupt, VaultError
+from s3gc.journal_events import JOURNAL_HEAD_ADOPTED
 from s3gc.model import AuditResult, JournalDraft, JournalEntry
 from s3gc.vault import _fs
 from s3gc.vault._audit import audit
@@ -261,7 +262,7 @@ class SqliteJournal(Journal):
                 raise VaultError("the journal and its head agree, or it is read-only: nothing to adopt")
             await self._guarded(self._adopt)
         await self.append(
-            [JournalDraft("journal_head_adopted", "", None, {"reason": reason, "problem": problem})]
+            [JournalDraft(JOURNAL_HEAD_ADOPTED, "", None, {"reason": reason, "problem": problem})]
         )
 
     def _adopt(self) -> None:
