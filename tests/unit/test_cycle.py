@@ -19,6 +19,7 @@ from s3gc import (
     Safety,
     create_config,
     create_plugin_manager,
+    hookimpl,
 )
 from s3gc.backup import back_up
 from s3gc.errors import (
