@@ -12,7 +12,14 @@ from s3gc.registry import Resolved, SourceState
 from s3gc.safety import Safety
 
 ACKNOWLEDGEABLE = frozenset(
-    {"no_references", "empty_column", "reference_drop", "resolve_rate", "too_many_deletes"}
+    {
+        "identity_changed",
+        "no_references",
+        "empty_column",
+        "reference_drop",
+        "resolve_rate",
+        "too_many_deletes",
+    }
 )
 """Breakers that a person may let pass, with a reason, as long as their cause lasts. Others must be cured."""
 
@@ -40,6 +47,32 @@ def no_sources(evidence: Evidence) -> list[TrippedBreaker]:
             "no place of references: give tables and database_url, or a source",
         )
     ]
+
+
+def identity_changed(
+    now: Sequence[Mapping[str, str]], pinned: Sequence[Mapping[str, str]] | None
+) -> list[TrippedBreaker]:
+    """The sources aren't those that this bucket is bound to: a staging database, a source left out."""
+    if pinned is None:
+        return []
+    new = [mark for mark in now if mark not in pinned]
+    missing = [mark for mark in pinned if mark not in now]
+    if not new and not missing:
+        return []
+    told = [f"new is {_shown(mark)}" for mark in new] + [f"missing is {_shown(mark)}" for mark in missing]
+    return [
+        TrippedBreaker(
+            "identity_changed",
+            "",
+            f"the sources aren't those that this bucket is bound to: {'; '.join(told)}. Wrong database? "
+            "If it is right, acknowledge it, and the bucket is bound to these",
+            {"new": new, "missing": missing},
+        )
+    ]
+
+
+def _shown(mark: Mapping[str, str]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in mark.items())
 
 
 def no_references(evidence: Evidence) -> list[TrippedBreaker]:

@@ -16,6 +16,7 @@ RESURRECTED = "resurrected"
 BATCH_CONFIRMED = "batch_confirmed"
 OVERWRITTEN = "overwritten"
 RESTORED = "restored"
+SOURCES_PINNED = "sources_pinned"
 BREAKER_TRIPPED = "breaker_tripped"
 BREAKER_ACKNOWLEDGED = "breaker_acknowledged"
 JOURNAL_HEAD_ADOPTED = "journal_head_adopted"
@@ -36,6 +37,7 @@ CATALOGUE: Mapping[str, str] = {
     BATCH_CONFIRMED: "positions of the last fence; every delete before it in this operation is confirmed",
     OVERWRITTEN: "backup: the live object that a restore was told to overwrite",
     RESTORED: "etag, sha256, deleted_seq: the entry that it undoes",
+    SOURCES_PINNED: "sources: what identifies each source that this bucket is bound to from now on",
     BREAKER_TRIPPED: "code, subject, reason, evidence",
     BREAKER_ACKNOWLEDGED: "code, subject, reason",
     JOURNAL_HEAD_ADOPTED: "reason and problem: a person accepted a journal that its head contradicts",

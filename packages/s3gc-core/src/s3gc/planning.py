@@ -11,7 +11,7 @@ import anyio
 import anyio.lowlevel
 from attrs import frozen
 
-from s3gc import breakers, journal_events
+from s3gc import breakers, journal_events, pins
 from s3gc.errors import CycleHeld, SourceError, StoreError, VaultError
 from s3gc.gates import REFERENCED, first_objection
 from s3gc.model import (
@@ -55,6 +55,7 @@ async def make_plan(parts: Parts, operation_id: str) -> Plan:
 
     evidence = await _evidence(parts, sources, counts, listed)
     tripped = breakers.before_candidates(evidence, parts.config.safety)
+    tripped += breakers.identity_changed([pins.marks(one) for one in sources], await pins.pinned(parts))
     held = await _unacknowledged(parts, tripped)
     if not held:
         await parts.registry.listing.observe(operation_id, now)
@@ -73,6 +74,7 @@ async def make_plan(parts: Parts, operation_id: str) -> Plan:
         await parts.registry.references.mark_good(
             {name: state.references for name, state in evidence.states.items()}
         )
+        await pins.pin(parts, operation_id, sources)
         tripped += breakers.too_many_deletes(len(plan), listed, parts.config.safety)
         await parts.registry.end_acknowledgements({(one.code, one.subject) for one in tripped})
     await _record(parts, plan)
