@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -14,7 +15,7 @@ from s3gc import Mode, ObjectInfo, Plan, Position
 from s3gc._json import converter, dumps
 from s3gc.errors import PlanError
 from s3gc.model import KeptExample, PlanEntry, TrippedBreaker
-from s3gc.plan import PlanFooter, PlanHeader, PlanWriter, _entry_line
+from s3gc.plan import PlanFooter, PlanHeader, PlanWriter, _entry_line, _entry_of
 
 MOMENTS = st.datetimes(min_value=datetime(1990, 1, 1), max_value=datetime(2100, 1, 1), timezones=st.just(UTC))
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
@@ -60,6 +61,9 @@ def write(path: Path, entries: list[PlanEntry]) -> Plan:
 @given(ENTRIES)
 def test_the_quick_writer_writes_canonical_json(entry: PlanEntry) -> None:
     assert _entry_line(entry) == dumps(converter.unstructure(entry))
+    assert _entry_of(json.loads(_entry_line(entry))) == converter.structure(
+        converter.unstructure(entry), PlanEntry
+    )
 
 
 @given(st.lists(ENTRIES, max_size=5))

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 
 import anyio
 import anyio.lowlevel
+import anyio.to_thread
 from attrs import frozen
 
 from s3gc import breakers, journal_events, pins
@@ -195,6 +196,12 @@ def _sort(parts: Parts, candidates: Sequence[Candidate], moment: Moment) -> _Sor
     return _Sorted(entries, kept)
 
 
+def _sort_into(writer: PlanWriter, parts: Parts, candidates: Sequence[Candidate], moment: Moment) -> _Sorted:
+    divided = _sort(parts, candidates, moment)
+    writer.add(divided.entries)
+    return divided
+
+
 async def _write(
     parts: Parts,
     header: PlanHeader,
@@ -214,8 +221,8 @@ async def _write(
             page = await parts.registry.listing.candidates(now, after=after)
             after = page.after
             candidates += len(page.candidates)
-            divided = _sort(parts, page.candidates, moment)
-            writer.add(divided.entries)
+            # In a thread: thousands of candidates would stall the host's loop.
+            divided = await anyio.to_thread.run_sync(_sort_into, writer, parts, page.candidates, moment)
             for code, key, why in divided.kept:
                 kept[code] += 1
                 named = examples.setdefault(code, [])

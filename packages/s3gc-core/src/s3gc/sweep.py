@@ -74,9 +74,10 @@ async def sweep(parts: Parts, plan: Plan, operation_id: str, tally: Tally) -> No
         raise CycleHeld(held)
     failed = 0
     async with parts.vault.session(operation_id) as session:
-        for batch in _batches(
-            plan.entries(), parts.config.safety.batch_objects, parts.config.safety.batch_bytes
-        ):
+        safety = parts.config.safety
+        batches = _batches(plan.entries(), safety.batch_objects, safety.batch_bytes)
+        # Read in a thread: parsing thousands of lines would stall the host's loop.
+        while batch := await anyio.to_thread.run_sync(_next, batches):
             try:
                 await _batch(parts, session, batch, operation_id, tally)
                 failed = 0
@@ -120,6 +121,10 @@ def _batches(entries: Iterator[PlanEntry], most: int, most_bytes: int) -> Iterat
             batch, size = [], 0
     if batch:
         yield batch
+
+
+def _next(batches: Iterator[list[PlanEntry]]) -> list[PlanEntry]:
+    return next(batches, [])
 
 
 async def _batch(
