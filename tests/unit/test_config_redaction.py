@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from s3gc._redact import identity, redact, scrub
 from s3gc.config import create_config, create_config_from_env
+from s3gc.config._redact import identity, redact, scrub
 from s3gc.errors import ConfigError
 
 SECRET = "hunter22"

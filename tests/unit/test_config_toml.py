@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from s3gc._toml import span
 from s3gc.config import Config, create_config, load_config
+from s3gc.config._toml import span
 from s3gc.errors import ConfigError
 from s3gc.model import Mode
 from s3gc.safety import Safety

@@ -169,7 +169,7 @@ def field_texts(path: Path, name: str) -> dict[str, str]:
 
 
 def test_environment_variables_are_documented_and_real() -> None:
-    from s3gc import _env
+    from s3gc.config import _env
 
     real = {option.env for option in OPTIONS if option.env} | {_env.EXECUTE_MODE, _env.CONFIG_FILE}
     page = read("docs/configuration.md")

@@ -158,7 +158,7 @@ def wheels(tmp_path_factory: pytest.TempPathFactory) -> dict[str, zipfile.ZipFil
 def test_the_wheels_hold_code_types_and_licence(wheels: dict[str, zipfile.ZipFile]) -> None:
     core = wheels["s3gc-core"].namelist()
     assert "s3gc/py.typed" in core
-    assert "s3gc/config.py" in core
+    assert "s3gc/config/_config.py" in core
     assert "s3gc_cli/__init__.py" in wheels["s3gc-cli"].namelist()
     for wheel in wheels.values():
         (licence,) = (name for name in wheel.namelist() if name.endswith("/licenses/LICENSE"))

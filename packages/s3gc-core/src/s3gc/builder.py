@@ -19,8 +19,7 @@ from typing import Any, Literal, TypeVar
 
 from attrs import evolve, fields
 
-from s3gc import _checks
-from s3gc.config import Config, Draft
+from s3gc.config import Config, Draft, _checks
 from s3gc.errors import ConfigError
 from s3gc.model import Mode
 from s3gc.safety import Safety

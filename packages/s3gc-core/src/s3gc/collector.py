@@ -16,10 +16,9 @@ import pluggy
 from ulid import ULID
 
 from s3gc import breakers, journal_events, lease
-from s3gc._redact import scrub
 from s3gc.abc import Gate, ObjectStore, ReferenceSource, Vault
 from s3gc.clock import Clock, SystemClock
-from s3gc.config import Config
+from s3gc.config import Config, scrub
 from s3gc.errors import CycleHeld, LeaseHeld, PlanError, S3GCError, Unsettled
 from s3gc.explain import explain
 from s3gc.hooks import plugin_manager

@@ -12,10 +12,9 @@ import anyio
 import pluggy
 
 from s3gc._log import get_logger
-from s3gc._redact import redact
 from s3gc.abc import Compressor, Gate, ObjectStore, ReferenceSource, Vault
 from s3gc.clock import Clock
-from s3gc.config import REGISTRY_FILE, Config
+from s3gc.config import REGISTRY_FILE, Config, redact
 from s3gc.errors import ConfigError
 from s3gc.gates import standard_gates
 from s3gc.parts import Parts, source_name

@@ -7,8 +7,8 @@ from contextlib import aclosing, asynccontextmanager
 
 from attrs import evolve
 
-from s3gc._redact import scrub
 from s3gc.abc import ReferenceSource
+from s3gc.config import scrub
 from s3gc.errors import S3GCError, SourceError
 from s3gc.model import Column, ColumnCount, Position, Reference, SourceIdentity
 from s3gc.parts import Parts, source_name

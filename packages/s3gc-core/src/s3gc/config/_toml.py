@@ -10,9 +10,9 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from s3gc._checks import show, split_url
-from s3gc._options import nearest, refuse_unknown
-from s3gc.config import OPTIONS
+from s3gc.config._checks import show, split_url
+from s3gc.config._config import OPTIONS
+from s3gc.config._options import nearest, refuse_unknown
 from s3gc.errors import ConfigError
 from s3gc.safety import Safety
 

@@ -1,13 +1,4 @@
-"""The configuration: what to look at, what to leave alone, how careful to be.
-
-Three ways lead here: :func:`create_config` (code), :func:`create_config_from_env` (environment) and
-:func:`load_config` (``s3gc.toml``). A fourth, :mod:`s3gc.builder`, builds it step by step. All of them check
-the same things, and none opens a connection.
-
-A configuration without any place of references (no ``database_url``, ``cdc_connection_url`` or ``sources``)
-is legal here, because sources can be handed to ``Collector.open`` as objects: the collector refuses to run
-without one.
-"""
+"""``Config``, its options, and the three ways to make one."""
 
 from __future__ import annotations
 
@@ -19,25 +10,13 @@ from typing import Any, Literal, Never
 
 from attrs import fields, frozen
 
-from s3gc import _checks
 from s3gc._json import converter, dumps
-from s3gc._options import REQUIRED, Option, describe, nearest, option, refuse_unknown
-from s3gc._redact import HIDDEN, identity, redact, scrub
+from s3gc.config import _checks
+from s3gc.config._options import REQUIRED, Option, describe, option, refuse_unknown
+from s3gc.config._redact import HIDDEN, identity, redact
 from s3gc.errors import ConfigError
 from s3gc.model import Mode
 from s3gc.safety import Safety
-
-__all__ = [
-    "OPTIONS",
-    "Config",
-    "Draft",
-    "Option",
-    "create_config",
-    "create_config_from_env",
-    "load_config",
-    "nearest",
-    "scrub",
-]
 
 REGISTRY_FILE = "registry.sqlite3"
 """The default registry's file, inside the vault's folder."""
@@ -349,7 +328,7 @@ def create_config_from_env(
     Raises:
         ConfigError: a variable is missing, malformed, contradicts another, or is an unknown ``S3GC_…``.
     """
-    from s3gc._env import read_environment
+    from s3gc.config._env import read_environment
 
     return make(read_environment(tables, environ, overrides))
 
@@ -367,6 +346,6 @@ def load_config(path: str | Path = "s3gc.toml", **overrides: Any) -> Config:
     Raises:
         ConfigError: the file is missing or isn't TOML; a key is unknown, malformed, or contradicts another.
     """
-    from s3gc._toml import read_file
+    from s3gc.config._toml import read_file
 
     return make(read_file(Path(path), overrides))

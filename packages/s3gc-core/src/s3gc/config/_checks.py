@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from s3gc._redact import identity, redact
+from s3gc.config._redact import identity, redact
 from s3gc.errors import ConfigError
 from s3gc.model import Mode
 from s3gc.safety import Safety
@@ -233,7 +233,7 @@ def mode(value: object) -> Mode:
     try:
         return Mode(str(value))
     except ValueError:
-        from s3gc._options import nearest
+        from s3gc.config._options import nearest
 
         known = [m.value for m in Mode]
         hint = nearest(str(value).lower().replace("-", "_"), known)

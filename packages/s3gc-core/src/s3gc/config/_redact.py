@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote, quote_plus, unquote, unquote_plus
 
 if TYPE_CHECKING:
-    from s3gc.config import Draft
+    from s3gc.config._config import Draft
 
 HIDDEN = "***"
 

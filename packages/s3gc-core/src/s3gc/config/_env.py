@@ -6,9 +6,9 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from s3gc import _checks
-from s3gc._options import refuse_unknown
-from s3gc.config import OPTIONS
+from s3gc.config import _checks
+from s3gc.config._config import OPTIONS
+from s3gc.config._options import refuse_unknown
 from s3gc.errors import ConfigError
 from s3gc.model import Mode
 
