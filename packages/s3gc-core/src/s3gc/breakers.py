@@ -204,8 +204,8 @@ def unconditional_delete(capabilities: StoreCapabilities, safety: Safety) -> lis
             "unconditional_delete",
             "",
             "this store ignores If-Match on DELETE: an object overwritten in the last moment would be lost. "
-            "Set allow_unconditional_delete in Safety (in s3gc.toml under [safety]) only if objects are never "
-            "overwritten",
+            "Set allow_unconditional_delete in Safety (in s3gc.toml under [safety]) only if objects are "
+            "never overwritten",
             dict(capabilities.details),
         )
     ]
