@@ -621,3 +621,72 @@ async def test_a_source_shows_no_secret_of_the_configuration(bench: Bench) -> No
         journal = [entry async for entry in gc.history(events={"breaker_tripped"})]
     assert "hunter2" not in repr(caught.value) + repr(caught.value.breakers) + repr(journal)
     assert "login failed" in str(caught.value)
+
+
+async def test_a_fault_of_any_kind_between_delete_and_confirmation_leaves_the_operation_open(
+    bench: Bench,
+) -> None:
+    async with bench.open() as gc:
+
+        async def broken(*_: Any, **__: Any) -> Any:
+            raise RuntimeError("a bug")
+
+        bench.store.after_delete = lambda key: setattr(gc._parts.registry.listing, "forget", broken)
+        with pytest.raises(RuntimeError, match="a bug"):
+            await gc.collect()
+        bench.store.after_delete = None
+        ends = [entry async for entry in gc.history(events={"operation_failed", "operation_completed"})]
+        assert ends == []
+    bench.source.rows["late"] = ["free/1"]
+    async with bench.open() as gc:
+        assert bench.store.contents()["free/1"] == b"free/1"
+        assert [entry async for entry in gc.history(events={"operation_recovered"})] != []
+
+
+@pytest.mark.parametrize("back_in_time", [True, False])
+async def test_a_sweep_that_ends_early_confirms_what_it_deleted(bench: Bench, back_in_time: bool) -> None:
+    """Batch 1 is deleted, then a row names its key, then batch 2 fails: the key must come back (P3)."""
+
+    class Flaky(FakeSource):
+        failures = 0
+
+        async def references(self) -> AsyncIterator[Reference]:
+            if self.failures:
+                self.failures -= 1
+                raise SourceError("the database is down")
+            async for reference in super().references():
+                yield reference
+
+    source = Flaky(rows={"1": ["live"]})
+    plugins = create_plugin_manager(entry_points=False)
+
+    class Observer:
+        @hookimpl
+        def s3gc_event(self, event: str, data: Any) -> None:
+            if event == "batch_completed" and data["deleted"]:
+                source.rows["late"] = ["free/1"]
+                source.failures = 1 if back_in_time else 99
+
+    plugins.register(Observer())
+    config = create_config(
+        bucket="fake-bucket",
+        mode="execute",
+        retention_days=0,
+        vault_path=bench.folder / "vault",
+        safety=Safety.none().but(batch_objects=1),
+    )
+    async with Collector.open(
+        config, store=bench.store, sources=[source], clock=bench.clock, plugins=plugins
+    ) as gc:
+        with pytest.raises(CycleHeld, match="database is down") as held:
+            await gc.collect()
+        report = held.value.report
+        assert report is not None
+        assert ("free/1" in bench.store.contents()) is back_in_time
+        assert list(report.deleted) == ([] if back_in_time else ["free/1"])
+        ended = [entry async for entry in gc.history(events={"operation_failed"})]
+        assert bool(ended) is back_in_time
+        source.failures = 0
+        await gc.plan()
+        assert bench.store.contents()["free/1"] == b"free/1"
+        assert (await gc.verify())[0].ok

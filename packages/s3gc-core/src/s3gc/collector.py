@@ -19,7 +19,7 @@ from s3gc import breakers, journal_events, lease
 from s3gc.abc import Gate, ObjectStore, ReferenceSource, Vault
 from s3gc.clock import Clock, SystemClock
 from s3gc.config import Config, scrub
-from s3gc.errors import CycleHeld, LeaseHeld, PlanError, S3GCError, Unsettled
+from s3gc.errors import CycleHeld, LeaseHeld, PlanError, S3GCError
 from s3gc.explain import explain
 from s3gc.hooks import plugin_manager
 from s3gc.keylist import KeyCollector
@@ -182,13 +182,10 @@ class Collector:
         except CycleHeld as held:
             if not plan.held_by:
                 await parts.tripped(operation_id, held.breakers)
-            await self._end(operation_id, report(), error=self._safe(held))
+            await self._fail(operation_id, report(), tally, held)
             raise CycleHeld(held.breakers, report(held.breakers)) from held
-        except Unsettled as error:
-            parts.emit("gc_cycle_failed", operation_id=operation_id, error=self._safe(error))
-            raise  # no end in the journal: the next start settles it
         except BaseException as error:
-            await self._end(operation_id, report(), error=self._safe(error))
+            await self._fail(operation_id, report(), tally, error)
             raise
         done = report()
         await self._end(operation_id, done)
@@ -227,6 +224,13 @@ class Collector:
                 await self._parts.vault.journal.append(drafts)
                 drafts = []
         await self._parts.vault.journal.append(drafts)
+
+    async def _fail(self, operation_id: str, report: Report, tally: Tally, error: BaseException) -> None:
+        if tally.open:
+            # No end in the journal: the next start settles what isn't confirmed.
+            self._parts.emit("gc_cycle_failed", operation_id=operation_id, error=self._safe(error))
+        else:
+            await self._end(operation_id, report, error=self._safe(error))
 
     async def _end(self, operation_id: str, report: Report, error: str | None = None) -> None:
         with anyio.CancelScope(shield=True):  # an end that was cancelled is an end, too

@@ -57,6 +57,7 @@ class Tally:
     resurrected: list[str] = Factory(list)
     errors: list[str] = Factory(list)
     batches: int = 0  # that deleted something
+    open: bool = False  # something is deleted that isn't confirmed: the journal must show no end
 
 
 @frozen
@@ -72,6 +73,21 @@ async def sweep(parts: Parts, plan: Plan, operation_id: str, tally: Tally) -> No
     held = unconditional_delete(await parts.store.probe(), parts.config.safety)
     if held:
         raise CycleHeld(held)
+    try:
+        await _execute(parts, plan, operation_id, tally)
+    except BaseException:
+        # What the batches before deleted gets its last confirmation all the same, now or at the next start.
+        if tally.batches and not tally.open:
+            try:
+                await _confirm_all(parts, operation_id, tally)
+            except Unsettled as error:
+                parts.log.warning("recovery_pending", operation_id=operation_id, error=str(error))
+        raise
+    if tally.batches > 1:
+        await _confirm_all(parts, operation_id, tally)
+
+
+async def _execute(parts: Parts, plan: Plan, operation_id: str, tally: Tally) -> None:
     failed = 0
     async with parts.vault.session(operation_id) as session:
         safety = parts.config.safety
@@ -93,17 +109,17 @@ async def sweep(parts: Parts, plan: Plan, operation_id: str, tally: Tally) -> No
                     raise S3GCError(
                         f"{failed} batches in a row failed, the sweep ended; the last error: {error}"
                     ) from error
-    if tally.batches > 1:
-        await _confirm_all(parts, operation_id, tally)
 
 
 async def _confirm_all(parts: Parts, operation_id: str, tally: Tally) -> None:
     """A row may have named a key of an early batch during a late one: back before we end (P3)."""
+    tally.open = True
     with anyio.CancelScope(shield=True):
         try:
             back = await confirm_operation(parts, operation_id)
         except S3GCError as error:
             raise Unsettled(f"{error} (the next start settles it)") from error
+    tally.open = False
     tally.deleted.remove(back)
     tally.resurrected.extend(back)
     for key in back:
@@ -140,6 +156,7 @@ async def _batch(
         return
 
     # From the intent to the confirmation nothing may stop us half way: a cancel waits for the batch's end.
+    tally.open = True
     with anyio.CancelScope(shield=True):
         await parts.vault.journal.append(_intents(doomed, positions, operation_id))
         try:
@@ -149,6 +166,7 @@ async def _batch(
             raise Unsettled(
                 f"{error} (the journal has all that is open; the next start settles it)"
             ) from error
+    tally.open = False
     gone = [one.entry.object for one in doomed if one.record.key in deleted and one.record.key not in back]
     tally.deleted.extend(found.key for found in gone)
     tally.batches += 1
