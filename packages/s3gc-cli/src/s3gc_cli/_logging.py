@@ -66,7 +66,10 @@ class _Bridge(logging.Handler):
         if record.exc_info:
             event["exception"] = logging.Formatter().formatException(record.exc_info)
         render = _json_line if self._output.settings.log_json else _readable_line
-        self._output.log(render(None, "", event))
+        try:
+            self._output.log(render(None, "", event))
+        except (OSError, ValueError):  # a closed stream must not stop whoever logs
+            self.handleError(record)
 
 
 def _json_line(_: Any, __: str, event: MutableMapping[str, Any]) -> str:
