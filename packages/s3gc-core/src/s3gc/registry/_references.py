@@ -167,15 +167,3 @@ class References:
             return int(count.scalar_one())
 
         return await self._database.run(work)
-
-    async def among(self, keys: Collection[str]) -> frozenset[str]:
-        """Those of ``keys`` that the registry holds a reference to."""
-        hashes = {key: key_hash(key) for key in keys}
-
-        def work(connection: Connection) -> frozenset[str]:
-            one = "SELECT 1 FROM refs WHERE key_hash = ? LIMIT 1"
-            return frozenset(
-                key for key, value in hashes.items() if connection.exec_driver_sql(one, (value,)).first()
-            )
-
-        return await self._database.run(work)
