@@ -16,6 +16,7 @@ from s3gc.model import (
     AuditResult,
     BackupRecord,
     Candidate,
+    ChangeBatch,
     Column,
     DeleteOutcome,
     JournalDraft,
@@ -29,6 +30,7 @@ from s3gc.model import (
     ScanBatch,
     SourceIdentity,
     StoreCapabilities,
+    UntrackedColumn,
     VaultCheck,
     VaultStats,
     Verdict,
@@ -149,10 +151,17 @@ class ReferenceSource(abc.ABC):
 
     The defaults suit a source that can only be read as a whole: a scan is ``references()``, and a
     direct read is a scan that looks for certain keys.
+
+    A source that follows changes sets ``follows_changes`` and writes :meth:`begin` and :meth:`changes`.
+    It is then scanned once (``begin``, ``scan``, ``changes`` from there on) and the registry is kept by
+    its changes. Repeating a scan or a change does no harm: rows are told, never counts.
     """
 
     name: str = ""
     """Unique among the sources of a bucket; empty means the class's name."""
+
+    follows_changes: bool = False
+    """Whether :meth:`changes` works."""
 
     @abc.abstractmethod
     def references(self) -> AsyncIterator[Reference | Sequence[Reference]]:
@@ -176,13 +185,19 @@ class ReferenceSource(abc.ABC):
     async def fence(self, timeout: timedelta) -> Position:
         """Wait until every transaction that runs now has ended; reads begun later see all of them.
 
+        The position is one that all of them lie at or before.
+
         Raises:
             SourceError: they did not end within ``timeout``.
         """
         return Position(self.name or type(self).__name__, datetime.now(UTC).isoformat())
 
     async def scan(self) -> AsyncIterator[ScanBatch]:
-        """All references in one consistent view, in constant memory, with rows counted by column."""
+        """All references in one consistent view, in constant memory, with rows counted by column.
+
+        A source that follows changes need not have one view: what a row becomes after :meth:`begin` is
+        told by :meth:`changes` again.
+        """
         pending: list[Reference] = []
         async for item in self.references():
             if isinstance(item, Reference):
@@ -196,15 +211,75 @@ class ReferenceSource(abc.ABC):
             yield ScanBatch(pending)
 
     async def find(self, keys: Collection[str]) -> AsyncIterator[Reference]:
-        """The direct read: references to any of ``keys`` as the source stands now, past any cache."""
-        wanted = frozenset(keys)
+        """The direct read: references to any of ``keys`` as the source stands now, past any cache.
+
+        A reference to a folder (``prefix=True``) counts for every key below it.
+        """
+        wanted = Wanted(keys)
         async for batch in self.scan():
             for reference in batch.references:
-                if reference.key in wanted:
+                if wanted.by(reference):
                     yield reference
+
+    async def begin(self) -> Position:
+        """A position from which :meth:`changes` tells all that a scan begun now may miss.
+
+        Raises:
+            SourceError: changes can't be followed (a setting, a privilege); it says what to do.
+        """
+        raise NotImplementedError(f"{type(self).__name__} says follows_changes and has no begin()")
+
+    def changes(self, after: Position, until: Position) -> AsyncIterator[ChangeBatch]:
+        """Committed changes after one position, in commit order, up to a fence's.
+
+        The last batch has a position at or past ``until``, also when nothing changed. The first may tell
+        again what is known already. Rows come as they are after each change.
+
+        Raises:
+            PositionLost: the changes after ``after`` are not all to be had any more (slot lost, log
+                purged, another history).
+            SourceError: anything else that keeps it from telling all changes.
+        """
+        raise NotImplementedError(f"{type(self).__name__} says follows_changes and has no changes()")
+
+    async def applied(self, position: Position) -> None:  # noqa: B027 - most keep nothing for us
+        """The registry has applied, durably, all up to ``position``: the source may release it."""
+
+    async def untracked(self, sample: int) -> AsyncIterator[UntrackedColumn]:
+        """Columns that could hold references and aren't configured, each with a sample of its values.
+
+        Args:
+            sample: values to look at in each column, about.
+
+        Raises:
+            SourceError: the schema can't be read.
+        """
+        return
+        yield
 
     async def aclose(self) -> None:  # noqa: B027 - nothing to release is a fine default
         """Release connections. May be called twice."""
+
+
+class Wanted:
+    """Keys that are looked for, asked reference by reference."""
+
+    def __init__(self, keys: Collection[str]) -> None:
+        self.keys = frozenset(keys)
+        self.folders = frozenset(folder for key in self.keys for folder in folders_of(key))
+        """Every folder that one of the keys lies in."""
+
+    def by(self, reference: Reference) -> bool:
+        """Whether the reference names one of the keys, or a folder that one lies in."""
+        return reference.key in (self.folders if reference.prefix else self.keys)
+
+
+def folders_of(key: str) -> list[str]:
+    """The folders that a key lies in: the bucket (``""``), ``a/`` and ``a/b/`` for ``a/b/c``.
+
+    A folder's marker ``a/`` lies in itself.
+    """
+    return ["", *(key[: at + 1] for at, char in enumerate(key) if char == "/")]
 
 
 # --------------------------------------------------------------------------- vault

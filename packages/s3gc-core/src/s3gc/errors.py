@@ -54,6 +54,10 @@ class SourceError(S3GCError):
     """A place of references can't be read, or not completely: nothing may be deleted."""
 
 
+class PositionLost(SourceError):
+    """Changes after a position are not all to be had any more: the source must be read anew."""
+
+
 class VaultError(S3GCError):
     """The vault can't be used: not writable, full, of another bucket, of an unknown version."""
 
@@ -76,6 +80,10 @@ class Unsettled(S3GCError):
 
 class LeaseHeld(S3GCError):
     """Another collector works on this bucket at this moment."""
+
+
+class LeaseLost(S3GCError):
+    """Another host has taken the bucket's lease: this operation ends here, without another request."""
 
 
 class CycleHeld(S3GCError):

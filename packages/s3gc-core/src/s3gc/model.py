@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -32,6 +32,9 @@ class ObjectInfo:
     version_id: str | None = None
     storage_class: str | None = None
     ambiguous: bool = False  # the store can't address this key exactly: keep
+    locked: str | None = (
+        None  # why it must not be deleted (object lock, legal hold), where a look tells: keep
+    )
 
 
 @frozen
@@ -90,6 +93,9 @@ class Reference:
     table: str = ""
     row_id: str = ""
     column: str = ""
+    prefix: bool = (
+        False  # the key is a folder (``photos/7/``; ``''`` is the bucket): all below it is referenced
+    )
 
 
 @frozen
@@ -122,6 +128,49 @@ class Position:
 
     source: str
     value: str
+    ordinal: int | None = (
+        None  # grows with the history; one that fell back is a database restored to its past
+    )
+
+
+@frozen
+class RowChange:
+    """What one committed change did to one row of a tracked table.
+
+    After it the row names ``references`` in ``columns``. Columns that aren't among ``columns`` keep what
+    they named (unchanged TOAST, MINIMAL row images); their references follow the row from
+    ``previous_row_id`` when its id changed. A deleted row has no references and all columns.
+    """
+
+    table: str
+    row_id: str
+    references: Sequence[Reference] = ()
+    columns: frozenset[str] | None = None  # None: all of the row's columns
+    previous_row_id: str | None = None  # the row's id before, if the change gave it another one
+    named: Sequence[
+        str
+    ] = ()  # keys that the change speaks of besides: old values, as far as the source knows
+
+
+@frozen
+class ChangeBatch:
+    """Committed changes in commit order; first ``emptied`` happened, then ``changes``."""
+
+    changes: Sequence[RowChange]
+    position: Position  # of the source once these are applied
+    at: datetime | None = None  # when the newest was committed, by the source's clock
+    emptied: Sequence[str] = ()  # tables that lost all rows (TRUNCATE), or that are told anew from here on
+
+
+@frozen
+class UntrackedColumn:
+    """A column that could hold references and isn't configured, with what a sample of it could mean."""
+
+    table: str
+    column: str
+    type: str
+    keys: Collection[str]  # every key that a sampled value could mean
+    sampled: int  # values looked at that weren't NULL or empty
 
 
 @frozen
@@ -282,6 +331,7 @@ class Report:
     planned: int = 0  # objects that the plan would delete
     bytes_deleted: int = 0
     resurrected: Sequence[str] = ()  # keys restored because a row named them after all
+    late_window: timedelta = timedelta()  # longest time from a batch's last fence to its confirmation (P3)
     held_by: Sequence[TrippedBreaker] = ()
 
 

@@ -8,9 +8,9 @@ from datetime import timedelta
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import anyio
 import pluggy
 
+from s3gc import _threads
 from s3gc._log import get_logger
 from s3gc.abc import Compressor, Gate, ObjectStore, ReferenceSource, Vault
 from s3gc.clock import Clock
@@ -52,7 +52,7 @@ async def open_parts(
         stack.push_async_callback(vault.aclose)
         await vault.open(store.url)
         folder = _folder(config)
-        await anyio.Path(folder).mkdir(parents=True, exist_ok=True)
+        await _threads.run(lambda: folder.mkdir(parents=True, exist_ok=True))
         registry = Registry(config.registry_url or str(folder / REGISTRY_FILE))
         stack.push_async_callback(registry.aclose)
         await registry.open(store.url)

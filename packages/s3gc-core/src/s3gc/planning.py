@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import aclosing
@@ -9,10 +10,9 @@ from datetime import datetime, timedelta
 
 import anyio
 import anyio.lowlevel
-import anyio.to_thread
 from attrs import frozen
 
-from s3gc import breakers, journal_events, pins
+from s3gc import _threads, breakers, journal_events, pins
 from s3gc.errors import CycleHeld, SourceError, StoreError, VaultError
 from s3gc.gates import REFERENCED, first_objection
 from s3gc.model import (
@@ -222,7 +222,9 @@ async def _write(
             after = page.after
             candidates += len(page.candidates)
             # In a thread: thousands of candidates would stall the host's loop.
-            divided = await anyio.to_thread.run_sync(_sort_into, writer, parts, page.candidates, moment)
+            divided = await _threads.run(
+                functools.partial(_sort_into, writer, parts, page.candidates, moment)
+            )
             for code, key, why in divided.kept:
                 kept[code] += 1
                 named = examples.setdefault(code, [])

@@ -20,6 +20,12 @@ def _limit(_: object, attribute: Attribute[Any], value: Any) -> None:
         raise ValueError(f"{attribute.name} must be None or a whole number from 0 on, got {value!r}")
 
 
+def _codes(value: Any) -> tuple[str, ...]:
+    if isinstance(value, str) or not all(isinstance(code, str) for code in value):
+        raise TypeError(f"self_clearing must be a list of breakers' codes, got {value!r}")
+    return tuple(sorted(set(value)))
+
+
 def _span() -> list[Callable[[Any, Attribute[timedelta], timedelta], Any]]:
     return [instance_of(timedelta), _not_negative]
 
@@ -67,6 +73,23 @@ class Safety:
 
     batch_bytes: int = field(default=256 * 1024 * 1024, validator=[instance_of(int), ge(1)])
     """A batch ends after this many bytes of objects, however few they are."""
+
+    coverage_sample: int = field(default=1_000, validator=[instance_of(int), ge(1)])
+    """About how many values of each untracked column are looked at for keys of this bucket."""
+
+    lease_ttl: timedelta = field(default=timedelta(minutes=15), validator=_span())
+    """A lease that was not renewed for so long may be taken over by another host. S3 refuses requests that
+    were signed 15 minutes ago or longer (RequestTimeTooSkewed), so a paused process's last request is dead by
+    then."""
+
+    lease_margin: timedelta = field(default=timedelta(minutes=1), validator=_span())
+    """A delete is sent only so long after the lease was last seen to be ours."""
+
+    max_claim: timedelta = field(default=timedelta(days=7), validator=_span())
+    """Longest time that one claim may last."""
+
+    self_clearing: tuple[str, ...] = field(default=(), converter=_codes)
+    """Codes of breakers that need no acknowledgement once their cause is gone; see ``breakers.MAY_CLEAR``."""
 
     allow_unconditional_delete: bool = field(default=False, validator=instance_of(bool))
     """Delete also on a store that ignores If-Match: an object overwritten in the last moment may be lost."""

@@ -10,10 +10,9 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 import anyio
-import anyio.to_thread
 from attrs import Factory, define, frozen
 
-from s3gc import gates, journal_events
+from s3gc import _threads, gates, journal_events
 from s3gc._pool import each
 from s3gc.abc import BackupSession
 from s3gc.backup import back_up, same_object
@@ -93,7 +92,7 @@ async def _execute(parts: Parts, plan: Plan, operation_id: str, tally: Tally) ->
         safety = parts.config.safety
         batches = _batches(plan.entries(), safety.batch_objects, safety.batch_bytes)
         # Read in a thread: parsing thousands of lines would stall the host's loop.
-        while batch := await anyio.to_thread.run_sync(_next, batches):
+        while batch := await _threads.run(lambda: next(batches, [])):
             try:
                 await _batch(parts, session, batch, operation_id, tally)
                 failed = 0
@@ -255,7 +254,7 @@ async def _drop_by_gates(parts: Parts, entries: dict[str, PlanEntry], tally: Tal
 
     if not parts.hook.s3gc_veto.get_hookimpls():
         return
-    vetoed = await anyio.to_thread.run_sync(
+    vetoed = await _threads.run(
         lambda: [one.object.key for one in candidates if parts.hook.s3gc_veto(candidate=one) is not None]
     )
     for key in vetoed:

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import TypeVar
 
 import anyio
-import anyio.to_thread
 from sqlalchemy import Connection, create_engine, event
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DatabaseError
 from sqlalchemy.pool import StaticPool
 
+from s3gc import _threads
 from s3gc.errors import ConfigError, S3GCError
 
 T = TypeVar("T")
@@ -65,7 +65,7 @@ class Database:
     async def open(self) -> None:
         """Open or create. Raises S3GCError when the file can't be used."""
         self._limiter = anyio.CapacityLimiter(1)
-        await anyio.to_thread.run_sync(self._open, limiter=self._limiter)
+        await _threads.run(self._open, limiter=self._limiter)
 
     def _open(self) -> None:
         engine = create_engine(
@@ -143,11 +143,11 @@ class Database:
                 raise
             return result
 
-        return await anyio.to_thread.run_sync(transaction, limiter=self._limiter)
+        return await _threads.run(transaction, limiter=self._limiter)
 
     async def aclose(self) -> None:
         if self._limiter is not None:
-            await anyio.to_thread.run_sync(self._close, limiter=self._limiter)
+            await _threads.run(self._close, limiter=self._limiter)
 
     def _close(self) -> None:
         if self._connection is not None:

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TypeVar
 
 import anyio
-from anyio import to_thread
 
+from s3gc import _threads
 from s3gc.abc import BackupSession, Compressor
 from s3gc.errors import VaultError
 from s3gc.model import BackupRecord, ObjectAttributes, ObjectInfo
@@ -220,7 +220,7 @@ class LocalBackupSession(BackupSession):
             with _fs.explained(f"keep backups in {self._folder}"):
                 return function()
 
-        return await to_thread.run_sync(explained, limiter=self._threads)
+        return await _threads.run(explained, limiter=self._threads)
 
     def _require_usable(self) -> None:
         if self._closed:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 
-from anyio import to_thread
-
+from s3gc import _threads
 from s3gc.abc import Compressor
 from s3gc.errors import VaultCorrupt, VaultError
 from s3gc.model import BackupRecord, JournalEntry, VaultCheck
@@ -84,8 +84,8 @@ async def verify_backups(
             size += record.stored_size
             if len(batch) >= BATCH_RECORDS or size >= BATCH_BYTES:
                 full, batch, size = batch, [], 0
-                await to_thread.run_sync(checking.check, full)
+                await _threads.run(functools.partial(checking.check, full))
     except VaultCorrupt as error:
         checking.note(f"the journal can't be read further: {error}")
-    await to_thread.run_sync(checking.check, batch)
+    await _threads.run(functools.partial(checking.check, batch))
     return checking.result()

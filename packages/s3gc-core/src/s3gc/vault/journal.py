@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import TypeVar
 
 import anyio
-from anyio import to_thread
 
+from s3gc import _threads
 from s3gc.abc import Journal
 from s3gc.clock import Clock
 from s3gc.errors import VaultCorrupt, VaultError
@@ -94,7 +94,7 @@ class SqliteJournal(Journal):
     async def aclose(self) -> None:
         """Close the files. May be called twice."""
         async with self._writing, self._reading:
-            await to_thread.run_sync(self._close)
+            await _threads.run(self._close)
 
     @property
     def problem(self) -> str | None:
@@ -357,4 +357,4 @@ class SqliteJournal(Journal):
             except OSError as error:
                 raise _fs.vault_error(f"use {self.path}", error) from error
 
-        return await to_thread.run_sync(run)
+        return await _threads.run(run)

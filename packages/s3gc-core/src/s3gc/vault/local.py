@@ -13,9 +13,9 @@ from typing import TypeVar
 
 import anyio
 import structlog
-from anyio import to_thread
 from ulid import ULID
 
+from s3gc import _threads
 from s3gc.abc import BackupSession, Compressor, Vault
 from s3gc.clock import Clock
 from s3gc.compressors.store import StoreCompressor
@@ -278,7 +278,7 @@ class LocalVault(Vault):
             with _fs.explained(f"use the vault in {self.folder}"):
                 return function()
 
-        return await to_thread.run_sync(explained)
+        return await _threads.run(explained)
 
 
 def _by_name(compressors: Sequence[Compressor]) -> Mapping[str, Compressor]:
