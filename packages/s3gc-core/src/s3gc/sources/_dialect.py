@@ -29,6 +29,7 @@ class TrackedTable:
     spec: str
     parts: tuple[str, ...]
     columns: tuple[tuple[str, str], ...]  # (as written, name in the database)
+    folders: frozenset[int] = frozenset()  # numbers of the columns whose values name folders
 
 
 @frozen
@@ -43,11 +44,15 @@ class TableQuery:
 
 @frozen
 class Running:
-    """The transactions of one moment, by an id that no later one has, with their age where visible."""
+    """The transactions of one moment, by an id that no later one has, with their age where visible.
+
+    ``ordinal`` is where the database's history stands, as a number that grows; None if nothing tells it.
+    """
 
     position: str
     open: Mapping[str, timedelta | None] = Factory(dict)
     prepared: Mapping[str, timedelta | None] = Factory(dict)
+    ordinal: int | None = None
 
 
 class Rows(abc.ABC):

@@ -21,6 +21,7 @@ from s3gc.sources._dialect import Dialect, Rows, Running, TableQuery, Target, Tr
 _ENGINES = frozenset({"innodb", "myisam", "aria", "memory"})
 _ACCESS_DENIED = {1044, 1045, 1142, 1227, 1370}
 _SYNTAX = 1064  # the server doesn't know this statement
+_UNKNOWN_STATEMENT = {_SYNTAX, *_ACCESS_DENIED}
 _STALE_TRIES = 50
 _STALE_SECONDS = 0.11  # InnoDB answers from a cache that it renews after 0.1 s without readers
 
@@ -137,7 +138,7 @@ class MysqlDialect(Dialect):
             try:
                 rows = await fetch(connection, statement)
             except DBAPIError as error:
-                if _code(error) not in {_SYNTAX, *_ACCESS_DENIED}:
+                if _code(error) not in _UNKNOWN_STATEMENT:
                     raise
                 continue  # another server's spelling, or not visible to this user: read_only has to do
             if rows:
@@ -154,6 +155,7 @@ class MysqlDialect(Dialect):
             connection,
             "SELECT DATE_FORMAT(UTC_TIMESTAMP(6), '%%Y-%%m-%%dT%%H:%%i:%%s.%%f+00:00'), CONNECTION_ID()",
         )
+        ordinal = await self._ordinal(connection)
         # Our own transaction, begun now on a connection that nobody has seen before, is the proof that the
         # list is complete and fresh: InnoDB's cache may be older, and a missing privilege may show nothing.
         await connection.exec_driver_sql("START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY")
@@ -185,7 +187,24 @@ class MysqlDialect(Dialect):
                 if thread != us
             },
             {f"prepared {name}": None for name in prepared},
+            ordinal=ordinal,
         )
+
+    async def _ordinal(self, connection: AsyncConnection) -> int | None:
+        """Where the binary log stands; None if it is off or this user may not see it."""
+        # MariaDB tells everybody. MySQL needs REPLICATION CLIENT, and 8.4 has another word for it.
+        rows = await fetch(connection, "SHOW GLOBAL STATUS LIKE 'binlog_snapshot_%%'")
+        status = {str(name).lower(): str(value) for name, value in rows}
+        file, position = status.get("binlog_snapshot_file"), status.get("binlog_snapshot_position")
+        for statement in () if file else ("SHOW BINARY LOG STATUS", "SHOW MASTER STATUS"):
+            try:
+                shown = await fetch(connection, statement)
+            except DBAPIError as error:
+                if _code(error) not in _UNKNOWN_STATEMENT:
+                    raise
+                continue
+            file, position = (str(shown[0][0]), str(shown[0][1])) if shown else (None, None)
+        return binlog_ordinal(file, position)
 
     async def _prepared(self, connection: AsyncConnection) -> list[str]:
         try:
@@ -205,6 +224,15 @@ class MysqlDialect(Dialect):
         listed = ", ".join(f"'{name}'" for name in _VARIABLES.split())
         rows = await fetch(connection, f"SHOW GLOBAL VARIABLES WHERE Variable_name IN ({listed})")
         return {str(name).lower(): str(value) for name, value in rows}
+
+
+def binlog_ordinal(file: str | None, position: str | None) -> int | None:
+    """A place in the binary log as a number that grows from file to file; None if there is no place."""
+    number = (file or "").rpartition(".")[2]
+    if not number.isdecimal() or not (position or "").isdecimal():
+        return None
+    # One transaction isn't split: a file may outgrow 4 GiB. Standing still is better than falling back.
+    return (int(number) << 32) | min(int(position or 0), 0xFFFFFFFF)
 
 
 def _refuse(variables: dict[str, str]) -> None:

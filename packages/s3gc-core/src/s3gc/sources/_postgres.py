@@ -182,6 +182,7 @@ class PostgresDialect(Dialect):
             str(position),
             {str(name): _age(age) for name, age, own in rows if not own},
             {f"prepared {name}": _age(age) for name, age in prepared},
+            ordinal=int(position, 16),
         )
 
 

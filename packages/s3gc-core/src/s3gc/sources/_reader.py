@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from s3gc.abc import Wanted
 from s3gc.model import Column, ColumnCount, Reference, ScanBatch
+from s3gc.resolver import Resolver
 from s3gc.sources._dialect import Dialect, Rows, TableQuery, TrackedTable
 from s3gc.sources._names import row_id, stand_in
+from s3gc.sources.folders import FolderReader
 
 _FIRST_ROWS = 200
 _BATCH_BYTES = 16 * 1024 * 1024  # of values in one batch, as far as the batches before it tell
@@ -21,20 +24,21 @@ _SAMPLE = 64  # rows of a batch that are measured
 class Reader:
     """Reads batch after batch. All methods run on the drivers' loop; ``close`` always must.
 
-    ``wanted`` limits the references to these keys; None means all.
+    ``wanted`` limits the references to those that protect these keys; None means all.
     """
 
     def __init__(
         self,
         dialect: Dialect,
         tables: Sequence[TrackedTable],
-        resolve: Callable[[object], frozenset[str]],
+        resolver: Resolver,
         batch_rows: int,
-        wanted: frozenset[str] | None,
+        wanted: Wanted | None,
     ) -> None:
         self._dialect = dialect
         self._tables = tables
-        self._resolve = resolve
+        self._resolve = resolver.keys
+        self._folders = FolderReader(resolver).folders
         self._batch_rows = batch_rows
         self._wanted = wanted
         self._connection: AsyncConnection | None = None
@@ -99,6 +103,8 @@ class Reader:
         for at, (name, _) in enumerate(query.table.columns):
             number = width + at
             is_uuid = at in query.uuids
+            is_folder = at in query.table.folders
+            folders: frozenset[str] = frozenset()
             values = 0
             for row in rows:
                 value = row[number]
@@ -106,12 +112,17 @@ class Reader:
                     continue
                 values += 1
                 keys = resolve(uuid.UUID(value) if is_uuid else value)
+                if is_folder:
+                    folders = self._folders(keys)
                 if wanted is not None:
-                    if wanted.isdisjoint(keys):
+                    if wanted.keys.isdisjoint(keys) and wanted.folders.isdisjoint(folders):
                         continue
-                    keys &= wanted
+                    keys &= wanted.keys
+                    folders &= wanted.folders
                 identity = row_id(row, width) if width else stand_in(row)
                 for key in keys:
                     add(Reference(key, table, identity, name))
+                for key in folders:
+                    add(Reference(key, table, identity, name, prefix=True))
             counts[Column(table, name)] = ColumnCount(len(rows), values)
         return ScanBatch(found, counts)

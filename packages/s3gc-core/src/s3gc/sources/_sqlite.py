@@ -33,7 +33,10 @@ class SqliteRows(Rows):
 
 
 class SqliteDialect(Dialect):
-    """A file. The writer lock is the fence: SQLite has one writer at a time."""
+    """A file. The writer lock is the fence: SQLite has one writer at a time.
+
+    Positions have no ordinal: WAL mode and VACUUM INTO don't let the file's change counter grow for certain.
+    """
 
     kind = "sqlite"
 

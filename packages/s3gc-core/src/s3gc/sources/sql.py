@@ -13,7 +13,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from s3gc.abc import ReferenceSource
+from s3gc.abc import ReferenceSource, Wanted
 from s3gc.errors import ConfigError, SourceError
 from s3gc.model import Column, Position, Reference, ScanBatch, SourceIdentity
 from s3gc.resolver import Resolver
@@ -45,11 +45,14 @@ class SqlSource(ReferenceSource):
         tables: table → columns, as the database spells them. ``schema.table`` is understood; names with dots
             go in double quotes.
         resolver: turns values into keys.
+        folders: table → columns, of ``tables``, whose values name folders: everything below is referenced,
+            and the object of that very name too.
         name: unique among the sources of a bucket; by default the URL without password and options.
         batch_rows: most rows of one batch; fewer where rows are large.
 
     Raises:
-        ConfigError: the URL, a name or ``batch_rows`` is malformed, or the driver isn't installed.
+        ConfigError: the URL, a name or ``batch_rows`` is malformed, a column of ``folders`` isn't among
+            ``tables``, or the driver isn't installed.
     """
 
     def __init__(
@@ -58,13 +61,14 @@ class SqlSource(ReferenceSource):
         tables: Mapping[str, Sequence[str]],
         resolver: Resolver,
         *,
+        folders: Mapping[str, Sequence[str]] | None = None,
         name: str | None = None,
         batch_rows: int = 10_000,
     ) -> None:
         if not isinstance(batch_rows, int) or batch_rows < 1:
             raise ConfigError(f"batch_rows must be at least 1, got {batch_rows!r}")
         self._dialect = _dialect(url)
-        self._tables = _tracked(tables)
+        self._tables = _tracked(tables, folders or {})
         self._resolver = resolver
         self._batch_rows = batch_rows
         self.name = name or self._dialect.target.display
@@ -104,7 +108,7 @@ class SqlSource(ReferenceSource):
                 await self._wait({**first.prepared, **again.prepared}, end, timeout)
             else:
                 await self._wait(first.prepared, end, timeout)
-        return Position(self.name, first.position)
+        return Position(self.name, first.position, first.ordinal)
 
     async def scan(self) -> AsyncIterator[ScanBatch]:
         """All references in one transaction, a batch of one table's rows at a time.
@@ -128,7 +132,7 @@ class SqlSource(ReferenceSource):
         Raises:
             SourceError: as for :meth:`scan`.
         """
-        async for batch in self._read(frozenset(keys)):
+        async for batch in self._read(Wanted(keys)):
             for reference in batch.references:
                 yield reference
 
@@ -137,8 +141,8 @@ class SqlSource(ReferenceSource):
             await self._loop.run(self._dispose)
         await self._loop.aclose()
 
-    async def _read(self, wanted: frozenset[str] | None) -> AsyncIterator[ScanBatch]:
-        reader = Reader(self._dialect, self._tables, self._resolver.keys, self._batch_rows, wanted)
+    async def _read(self, wanted: Wanted | None) -> AsyncIterator[ScanBatch]:
+        reader = Reader(self._dialect, self._tables, self._resolver, self._batch_rows, wanted)
         try:
             with self._errors("read"):
                 await self._loop.run(self._open, reader)
@@ -170,7 +174,7 @@ class SqlSource(ReferenceSource):
         try:
             yield
         except SourceError as error:
-            raise SourceError(f"{self.name}: {error}") from error.__cause__
+            raise type(error)(f"{self.name}: {error}") from error.__cause__
         except Exception as error:
             text = _message(error)
             for secret in self._dialect.target.secrets:
@@ -191,7 +195,7 @@ class SqlSource(ReferenceSource):
     async def _check(self) -> dict[str, str]:
         async with self._connection() as connection:
             details = await self._dialect.identity(connection)
-        reader = Reader(self._dialect, self._tables, self._resolver.keys, 1, frozenset())
+        reader = Reader(self._dialect, self._tables, self._resolver, 1, Wanted(()))
         try:
             await reader.open(self._connection())
             await reader.touch()
@@ -238,16 +242,36 @@ def _dialect(url: str) -> Dialect:
     return MysqlDialect(parsed)
 
 
-def _tracked(tables: Mapping[str, Sequence[str]]) -> tuple[TrackedTable, ...]:
+def _tracked(
+    tables: Mapping[str, Sequence[str]], folders: Mapping[str, Sequence[str]]
+) -> tuple[TrackedTable, ...]:
     if not isinstance(tables, Mapping) or not tables:
         raise ConfigError("tables must map at least one table to its columns: {'users': ['avatar_key']}")
-    tracked = []
-    for spec, columns in tables.items():
-        if isinstance(columns, str) or not columns:
-            raise ConfigError(f"table {spec!r} needs a list of at least one column")
-        names = tuple((c, column_name(c)) for c in dict.fromkeys(columns))
-        tracked.append(TrackedTable(spec, split_name(spec), names))
-    return tuple(tracked)
+    columns = {spec: _columns("tables", spec, tables[spec]) for spec in tables}
+    if not isinstance(folders, Mapping):
+        raise ConfigError("folders must map tables to columns: {'albums': ['folder']}")
+    marked: set[tuple[tuple[str, ...], str]] = set()
+    known = {(split_name(spec), name) for spec in columns for _, name in columns[spec]}
+    for spec, names in folders.items():
+        for written, name in _columns("folders", spec, names):
+            if (split_name(spec), name) not in known:
+                raise ConfigError(f"folders: {spec}.{written} isn't tracked; add it to tables too")
+            marked.add((split_name(spec), name))
+    return tuple(
+        TrackedTable(
+            spec,
+            split_name(spec),
+            names,
+            frozenset(at for at, (_, name) in enumerate(names) if (split_name(spec), name) in marked),
+        )
+        for spec, names in columns.items()
+    )
+
+
+def _columns(option: str, spec: str, columns: Sequence[str]) -> tuple[tuple[str, str], ...]:
+    if isinstance(columns, str) or not columns:
+        raise ConfigError(f"{option}: table {spec!r} needs a list of at least one column")
+    return tuple((column, column_name(column)) for column in dict.fromkeys(columns))
 
 
 def _blocked(waiting: Mapping[str, timedelta | None], timeout: timedelta) -> str:
