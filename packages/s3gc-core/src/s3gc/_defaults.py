@@ -41,7 +41,7 @@ def s3gc_open_source(url: str, config: Config, resolver: Resolver) -> ReferenceS
         return None
     from s3gc.sources.sql import SqlSource
 
-    return SqlSource(url, config.tables, resolver)
+    return SqlSource(url, config.tables, resolver, folders=config.folders)
 
 
 @hookimpl

@@ -364,6 +364,8 @@ class Vault(abc.ABC):
     """Where backups and the journal live. Opened for one bucket and pinned to it."""
 
     url: str
+    id: str
+    """Names this vault for ever, wherever it is moved to; set once it is open."""
     journal: Journal
 
     @abc.abstractmethod

@@ -42,6 +42,9 @@ async def back_up(
     async def take(listed: ObjectInfo) -> None:
         try:
             async with parts.store.get(listed.key, if_match=listed.etag) as reader:
+                if reader.info.locked is not None:
+                    kept[listed.key] = (gates.LOCKED, reader.info.locked)
+                    return
                 if not same_object(listed, reader.info):
                     kept[listed.key] = (gates.CHANGED, "uploaded again since it was listed")
                     return

@@ -7,21 +7,41 @@ from datetime import datetime, timedelta
 
 from attrs import Factory, frozen
 
-from s3gc.model import Column, ColumnCount, SourceIdentity, StoreCapabilities, TrippedBreaker
+from s3gc.model import (
+    Column,
+    ColumnCount,
+    SourceIdentity,
+    StoreCapabilities,
+    TrippedBreaker,
+    UntrackedColumn,
+)
 from s3gc.registry import Resolved, SourceState
 from s3gc.safety import Safety
 
+SHOWN = 5
+"""Examples named in a reason."""
+
 ACKNOWLEDGEABLE = frozenset(
     {
+        "bucket_owner",
         "identity_changed",
         "no_references",
         "empty_column",
+        "position_went_back",
         "reference_drop",
         "resolve_rate",
         "too_many_deletes",
+        "untracked_column",
     }
 )
-"""Breakers that a person may let pass, with a reason, as long as their cause lasts. Others must be cured."""
+"""Breakers that a person may let pass, with a reason, as long as their cause lasts. Others must be cured.
+
+One that was cured stays all the same, until a person has acknowledged that it tripped (:mod:`s3gc.latch`).
+"""
+
+
+NEVER_STAYS = frozenset({"recovery_pending"})
+"""Breakers that are over when their cause is: settling what a crash left open is itself the cure."""
 
 
 @frozen
@@ -34,6 +54,9 @@ class Evidence:
     counts: Mapping[str, Mapping[Column, ColumnCount]] = Factory(dict)  # by source
     columns: Mapping[str, Sequence[Column]] = Factory(dict)  # tracked, by source
     resolved: Mapping[tuple[str, Column], Resolved] = Factory(dict)
+    examples: Mapping[tuple[str, Column], Sequence[str]] = Factory(dict)  # mentions that name no object
+    lost: Mapping[str, str] = Factory(dict)  # source → why its changes could not be followed
+    untracked: Sequence[tuple[str, UntrackedColumn, Sequence[str]]] = ()  # source, column, keys that exist
 
 
 def no_sources(evidence: Evidence) -> list[TrippedBreaker]:
@@ -130,32 +153,121 @@ def reference_drop(evidence: Evidence, safety: Safety) -> list[TrippedBreaker]:
 
 
 def resolve_rate(evidence: Evidence, safety: Safety) -> list[TrippedBreaker]:
-    """Too few mentions name an existing object: the resolver's settings or the bucket are wrong.
+    """Too few mentions of a column name an existing object: the resolver's settings or the bucket are wrong.
 
-    None at all always trips, whatever the safety numbers are: that is a database of another bucket.
+    Each column counts by itself: one that reads well must not hide another that doesn't. No mention at all
+    that names an object always trips, whatever the safety numbers are: that is a database of another bucket.
     """
+    if not evidence.listed:
+        return []
+    tripped = []
+    for (source, column), count in sorted(evidence.resolved.items(), key=lambda item: str(item[0])):
+        rate = count.resolved / count.mentions if count.mentions else 1.0
+        if rate >= safety.min_resolve_rate:
+            continue
+        examples = list(evidence.examples.get((source, column), ()))
+        shown = f" Such as {'; '.join(examples)}." if examples else ""
+        name = f"{column.table}.{column.column}"
+        tripped.append(
+            TrippedBreaker(
+                "resolve_rate",
+                f"{source}:{name}",
+                f"only {count.resolved} of {count.mentions} mentions in {name} of {source} name an object of "
+                f"this bucket ({rate:.1%}, at least {safety.min_resolve_rate:.0%} wanted): is it the right "
+                f"bucket, are base_urls missing?{shown}",
+                {"mentions": count.mentions, "resolved": count.resolved, "examples": examples},
+            )
+        )
     mentions = sum(column.mentions for column in evidence.resolved.values())
-    resolved = sum(column.resolved for column in evidence.resolved.values())
-    if not evidence.listed or not mentions:
-        return []
-    rate = resolved / mentions
-    if resolved and rate >= safety.min_resolve_rate:
-        return []
-    worst = sorted(evidence.resolved.items(), key=lambda item: item[1].resolved / max(1, item[1].mentions))[
-        :5
-    ]
-    columns = {
-        f"{source}:{column.table}.{column.column}": f"{count.resolved}/{count.mentions}"
-        for (source, column), count in worst
-    }
+    if not tripped and mentions and not any(column.resolved for column in evidence.resolved.values()):
+        tripped.append(
+            TrippedBreaker(
+                "resolve_rate",
+                "",
+                f"not one of {mentions} mentions names an object of this bucket: is it the right one?",
+                {"mentions": mentions, "resolved": 0},
+            )
+        )
+    return tripped
+
+
+def position_lost(evidence: Evidence) -> list[TrippedBreaker]:
+    """A followed source can't tell all changes since the last position: what happened is unknown."""
     return [
         TrippedBreaker(
-            "resolve_rate",
+            "position_lost",
+            source,
+            f"the changes of {source} since the last cycle are lost ({why}); its rows were read anew, and "
+            "every grace begins anew. Find out why (a failover, a dropped slot, a purged log?), then "
+            "acknowledge",
+        )
+        for source, why in evidence.lost.items()
+    ]
+
+
+def position_went_back(evidence: Evidence) -> list[TrippedBreaker]:
+    """A source stands before where it stood: a database restored to its past, or another one."""
+    return [
+        TrippedBreaker(
+            "position_went_back",
+            source,
+            f"{source} is at {state.position}, before where the last good cycle saw it: was it restored to "
+            "an earlier time? Files whose rows came back may be deleted already: restore --at brings them "
+            "back. Then acknowledge",
+            {"now": state.ordinal, "before": state.ordinal_good},
+        )
+        for source, state in evidence.states.items()
+        if state.ordinal is not None and state.ordinal_good is not None and state.ordinal < state.ordinal_good
+    ]
+
+
+def untracked_column(evidence: Evidence) -> list[TrippedBreaker]:
+    """A column that isn't configured holds keys of this bucket: nobody protects what it names."""
+    return [
+        TrippedBreaker(
+            "untracked_column",
+            f"{source}:{column.table}.{column.column}",
+            f"{column.table}.{column.column} ({column.type}) of {source} isn't tracked, and its values name "
+            f"objects of this bucket: {', '.join(map(repr, keys[:SHOWN]))}. Add it to tables, or waive it by "
+            "an acknowledgement if its mentions don't matter",
+            {"keys": list(keys[:SHOWN]), "found": len(keys), "sampled": column.sampled},
+        )
+        for source, column, keys in evidence.untracked
+        if keys
+    ]
+
+
+def registry_disagrees(witnesses: Mapping[str, str]) -> list[TrippedBreaker]:
+    """The registry calls a key free, and the database names it, before and after the registry caught up.
+
+    Args:
+        witnesses: key → where the database names it.
+    """
+    if not witnesses:
+        return []
+    some = list(witnesses.items())[:SHOWN]
+    return [
+        TrippedBreaker(
+            "registry_disagrees",
             "",
-            f"only {resolved} of {mentions} mentions name an object of this bucket ({rate:.1%}, at least "
-            f"{safety.min_resolve_rate:.0%} wanted): is it the right bucket, are base_urls missing? "
-            + ", ".join(f"{name} {count}" for name, count in columns.items()),
-            {"mentions": mentions, "resolved": resolved, "columns": columns},
+            f"the registry doesn't know references that the database holds, to {len(witnesses)} object(s): "
+            + "; ".join(f"{key!r}: {witness}" for key, witness in some)
+            + ". Changes were lost (sql_log_bin=0, a table outside the publication?): nothing is deleted",
+            {"keys": dict(some), "found": len(witnesses), "registry": "no reference"},
+        )
+    ]
+
+
+def bucket_owner(problem: str | None) -> list[TrippedBreaker]:
+    """Another vault has collected in this bucket, or in a part of it that overlaps ours."""
+    if problem is None:
+        return []
+    return [
+        TrippedBreaker(
+            "bucket_owner",
+            "",
+            f"{problem}. Is this another environment's configuration? If this vault has taken over, "
+            "acknowledge it, and the bucket is bound to it",
         )
     ]
 
@@ -218,5 +330,8 @@ def before_candidates(evidence: Evidence, safety: Safety) -> list[TrippedBreaker
         *no_references(evidence),
         *empty_columns(evidence),
         *reference_drop(evidence, safety),
+        *position_lost(evidence),
+        *position_went_back(evidence),
         *resolve_rate(evidence, safety),
+        *untracked_column(evidence),
     ]

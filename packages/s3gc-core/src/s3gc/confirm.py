@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from s3gc import journal_events
 from s3gc._pool import each
 from s3gc.errors import SourceError
-from s3gc.model import BackupRecord, JournalDraft, Position, Reference
+from s3gc.model import BackupRecord, JournalDraft, Position
 from s3gc.parts import Parts
 from s3gc.putback import put_back_if_missing
 from s3gc.reading import fences, referenced_among
@@ -17,11 +17,16 @@ CONFIRM_KEYS = 100_000
 """Keys of one direct read in the last confirmation of an operation."""
 
 
-async def confirm(parts: Parts, deleted: Mapping[str, BackupRecord], operation_id: str) -> Sequence[str]:
+async def confirm(
+    parts: Parts, deleted: Mapping[str, BackupRecord], operation_id: str, *, since: float | None = None
+) -> Sequence[str]:
     """Confirm a batch of deletions, or undo what can't be confirmed.
 
-    A key that a row names is put back. When the sources can't be read any more nobody knows, so
-    everything is put back (P6). Returns the keys that are back.
+    A key that a row names, or that an application claimed meanwhile, is put back. When the sources can't be
+    read any more nobody knows, so everything is put back (P6). Returns the keys that are back.
+
+    Args:
+        since: when the fence before the deletes began (monotonic seconds): the late references' window.
 
     Raises:
         S3GCError: even putting back failed. The operation stays open in the journal; the next start goes on.
@@ -29,11 +34,14 @@ async def confirm(parts: Parts, deleted: Mapping[str, BackupRecord], operation_i
     why: dict[str, str] = {}
     positions: Sequence[Position] = ()
     try:
-        positions = await fences(parts)
-        for key, (source, reference) in (await referenced_among(parts, deleted.keys())).items():
-            why[key] = _witness(source, reference)
+        positions = await fences(parts, follow=False)
+        for key, witnesses in (await referenced_among(parts, deleted.keys())).items():
+            why[key] = str(witnesses[0])
     except SourceError as error:
         why = dict.fromkeys(deleted, f"could not be confirmed: {error}")
+
+    for key, until in (await parts.registry.claims.active(deleted.keys(), parts.clock.now())).items():
+        why.setdefault(key, f"claimed until {until.isoformat()}")
 
     resurrected = await _resurrect(
         parts, {key: (deleted[key], reason) for key, reason in why.items()}, operation_id
@@ -48,6 +56,7 @@ async def confirm(parts: Parts, deleted: Mapping[str, BackupRecord], operation_i
                     "positions": {position.source: position.value for position in positions},
                     "deleted": len(deleted),
                     "resurrected": len(resurrected),
+                    "window": None if since is None else parts.clock.monotonic() - since,
                 },
             ),
         ]
@@ -63,7 +72,7 @@ async def confirm_operation(parts: Parts, operation_id: str) -> list[str]:
     Raises:
         S3GCError: the sources can't be read, or putting back failed. The operation stays open.
     """
-    await fences(parts)
+    await fences(parts, follow=False)
     back: list[str] = []
     keys: set[str] = set()
     async for entry in parts.vault.journal.read(operation_id=operation_id, events={journal_events.DELETED}):
@@ -77,7 +86,7 @@ async def confirm_operation(parts: Parts, operation_id: str) -> list[str]:
 
 async def _confirm_again(parts: Parts, keys: Collection[str], operation_id: str) -> list[str]:
     doomed: dict[str, tuple[BackupRecord, str]] = {}
-    for key, (source, reference) in (await referenced_among(parts, keys)).items():
+    for key, witnesses in (await referenced_among(parts, keys)).items():
         record: BackupRecord | None = None
         async for entry in parts.vault.journal.read(
             key=key, operation_id=operation_id, events={journal_events.DELETED, journal_events.RESURRECTED}
@@ -85,13 +94,9 @@ async def _confirm_again(parts: Parts, keys: Collection[str], operation_id: str)
             is_deleted = entry.event == journal_events.DELETED
             record = record_from_json(entry.data["backup"]) if is_deleted else None
         if record is not None:
-            doomed[key] = (record, _witness(source, reference))
+            doomed[key] = (record, str(witnesses[0]))
     await parts.vault.journal.append(await _resurrect(parts, doomed, operation_id))
     return list(doomed)
-
-
-def _witness(source: str, reference: Reference) -> str:
-    return f"{source}: {reference.table}.{reference.column} of row {reference.row_id} names it"
 
 
 async def _resurrect(

@@ -14,10 +14,17 @@ from attrs import field, frozen
 
 from s3gc.abc import RESERVED_PREFIX, Gate
 from s3gc.model import Candidate, Moment
+from s3gc.protection import Protection
 from s3gc.safety import Safety
 
 REFERENCED = "referenced"
 """A row in the registry names the key."""
+DERIVED = "derived"
+"""A row names an object that this one is derived from."""
+CLAIMED = "claimed"
+"""An application has claimed the key."""
+LOCKED = "locked"
+"""An object lock or a legal hold is on the object."""
 REFERENCED_NOW = "referenced_now"
 """The direct read found a row that names the key."""
 CHANGED = "changed"
@@ -64,10 +71,7 @@ class ExcludedPrefix(Gate):
 
     @_starts.default
     def _prepare_starts(self) -> tuple[str, ...]:
-        return tuple(
-            prefix[:-1] if prefix.endswith("*") else prefix.rstrip("/") + "/"
-            for prefix in (RESERVED_PREFIX, *self.prefixes)
-        )
+        return tuple(prefix_start(prefix) for prefix in (RESERVED_PREFIX, *self.prefixes))
 
     @_folders.default
     def _prepare_folders(self) -> frozenset[str]:
@@ -79,6 +83,40 @@ class ExcludedPrefix(Gate):
         key = candidate.object.key
         if key.startswith(self._starts) or key in self._folders:
             return f"below an excluded prefix ({', '.join(self.prefixes) or RESERVED_PREFIX})"
+        return None
+
+
+@frozen
+class NotOwned(Gate):
+    """The key lies outside the prefixes that are this application's. None given: all is its own.
+
+    ``app`` and ``app/`` both mean the folder; ``app*`` means every key that begins so.
+    """
+
+    prefixes: Sequence[str] = ()
+    _starts: tuple[str, ...] = field(init=False)
+    code = "not_owned"
+
+    @_starts.default
+    def _prepare(self) -> tuple[str, ...]:
+        return tuple(prefix_start(prefix) for prefix in self.prefixes)
+
+    def keeps(self, candidate: Candidate, moment: Moment) -> str | None:
+        if self._starts and not candidate.object.key.startswith(self._starts):
+            return f"outside of the owned prefixes ({', '.join(self.prefixes)})"
+        return None
+
+
+@frozen
+class UnclearParent(Gate):
+    """The rules of derivation read the key in too many ways: nobody can say what it is derived from."""
+
+    protection: Protection
+    code = "unclear_parent"
+
+    def keeps(self, candidate: Candidate, moment: Moment) -> str | None:
+        if self.protection.unclear(candidate.object.key):
+            return "the rules of derived read this key in too many ways"
         return None
 
 
@@ -135,13 +173,25 @@ class Observations(Gate):
         return None
 
 
+def prefix_start(prefix: str) -> str:
+    """How keys below a configured prefix begin: ``images`` is the folder, ``images*`` any beginning."""
+    return prefix[:-1] if prefix.endswith("*") else prefix.rstrip("/") + "/"
+
+
 def standard_gates(
-    *, exclude_prefixes: Sequence[str], retention: timedelta, safety: Safety
+    *,
+    exclude_prefixes: Sequence[str],
+    owned_prefixes: Sequence[str],
+    protection: Protection,
+    retention: timedelta,
+    safety: Safety,
 ) -> tuple[Gate, ...]:
     """The core's own gates, in the order in which their reasons are reported."""
     return (
         AmbiguousKey(),
         ExcludedPrefix(tuple(exclude_prefixes)),
+        NotOwned(tuple(owned_prefixes)),
+        UnclearParent(protection),
         Archived(),
         Retention(retention),
         Grace(safety.grace),

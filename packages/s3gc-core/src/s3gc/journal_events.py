@@ -17,6 +17,7 @@ BATCH_CONFIRMED = "batch_confirmed"
 OVERWRITTEN = "overwritten"
 RESTORED = "restored"
 SOURCES_PINNED = "sources_pinned"
+CLAIMED = "claimed"
 BREAKER_TRIPPED = "breaker_tripped"
 BREAKER_ACKNOWLEDGED = "breaker_acknowledged"
 JOURNAL_HEAD_ADOPTED = "journal_head_adopted"
@@ -34,11 +35,13 @@ CATALOGUE: Mapping[str, str] = {
     DELETED: "backup: the record; recovered: true when a crash hid the answer",
     DELETE_SKIPPED: "reason code and why an intended delete did not happen",
     RESURRECTED: "why, and etag of the object put back",
-    BATCH_CONFIRMED: "positions of the last fence; every delete before it in this operation is confirmed",
+    BATCH_CONFIRMED: "positions of the last fence; every delete before it in this operation is confirmed; "
+    "window: seconds from the fence before the deletes to the end of the confirmation",
     OVERWRITTEN: "backup: the live object that a restore was told to overwrite",
     RESTORED: "etag, sha256, deleted_seq: the entry that it undoes",
     SOURCES_PINNED: "sources: what identifies each source that this bucket is bound to from now on",
-    BREAKER_TRIPPED: "code, subject, reason, evidence",
+    CLAIMED: "until: the application may refer to the key until then; id",
+    BREAKER_TRIPPED: "code, subject, reason, evidence; stays: it holds until it is acknowledged",
     BREAKER_ACKNOWLEDGED: "code, subject, reason",
     JOURNAL_HEAD_ADOPTED: "reason and problem: a person accepted a journal that its head contradicts",
     OPERATION_COMPLETED: "counts, and seconds that it took",

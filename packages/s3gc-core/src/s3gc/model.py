@@ -218,6 +218,7 @@ class TrippedBreaker:
     subject: str  # what it is about: a source, a column, the store; '' for the cycle
     reason: str
     evidence: Mapping[str, Any] = Factory(dict)
+    since: datetime | None = None  # tripped in an earlier cycle, and nobody has acknowledged it yet
 
 
 @frozen

@@ -15,9 +15,12 @@ from s3gc._log import get_logger
 from s3gc.abc import Compressor, Gate, ObjectStore, ReferenceSource, Vault
 from s3gc.clock import Clock
 from s3gc.config import REGISTRY_FILE, Config, redact
+from s3gc.derivation import Derivation
 from s3gc.errors import ConfigError
 from s3gc.gates import standard_gates
+from s3gc.lease import NoLease
 from s3gc.parts import Parts, source_name
+from s3gc.protection import Protection
 from s3gc.registry import Registry, path_of
 from s3gc.resolver import Resolver
 
@@ -56,8 +59,11 @@ async def open_parts(
         registry = Registry(config.registry_url or str(folder / REGISTRY_FILE))
         stack.push_async_callback(registry.aclose)
         await registry.open(store.url)
+        protection = Protection(Derivation(config.derived))
         own = standard_gates(
             exclude_prefixes=config.exclude_prefixes,
+            owned_prefixes=config.owned_prefixes,
+            protection=protection,
             retention=timedelta(days=config.retention_days),
             safety=config.safety,
         )
@@ -69,6 +75,8 @@ async def open_parts(
             vault=vault,
             registry=registry,
             gates=(*own, *plugged, *gates),
+            protection=protection,
+            lease=NoLease(),
             hook=hook,
             clock=clock,
             new_id=new_id,

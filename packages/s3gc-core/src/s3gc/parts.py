@@ -13,11 +13,14 @@ from structlog.typing import FilteringBoundLogger
 from s3gc import journal_events
 from s3gc._json import converter
 from s3gc.abc import Gate, ObjectStore, ReferenceSource, Vault
+from s3gc.breakers import NEVER_STAYS
 from s3gc.clock import Clock
 from s3gc.config import Config
 from s3gc.errors import VaultError
 from s3gc.events import CATALOGUE
-from s3gc.model import JournalDraft, TrippedBreaker
+from s3gc.lease import Lease
+from s3gc.model import JournalDraft, Mode, TrippedBreaker
+from s3gc.protection import Protection
 from s3gc.registry import Registry
 
 
@@ -31,6 +34,8 @@ class Parts:
     vault: Vault
     registry: Registry
     gates: Sequence[Gate]
+    protection: Protection
+    lease: Lease
     hook: pluggy.HookRelay
     clock: Clock
     new_id: Callable[[], str]
@@ -49,10 +54,15 @@ class Parts:
         self.hook.s3gc_event(event=event, data=data)
 
     async def tripped(self, operation_id: str, breakers: Sequence[TrippedBreaker]) -> None:
-        """Make it loud: journal, log, plugins."""
+        """Make it loud: journal, log, plugins. One that waits for a person stands in the journal already."""
         drafts = [
-            JournalDraft(journal_events.BREAKER_TRIPPED, operation_id, data=converter.unstructure(breaker))
+            JournalDraft(
+                journal_events.BREAKER_TRIPPED,
+                operation_id,
+                data={**converter.unstructure(breaker), "stays": self.stays(breaker)},
+            )
             for breaker in breakers
+            if breaker.since is None
         ]
         try:
             await self.vault.journal.append(drafts)
@@ -66,6 +76,14 @@ class Parts:
                 subject=breaker.subject,
                 reason=breaker.reason,
             )
+
+    def stays(self, breaker: TrippedBreaker) -> bool:
+        """Whether it holds every later cycle too, until a person acknowledges it. Not after a dry run."""
+        return (
+            self.config.mode is not Mode.DRY_RUN
+            and breaker.code not in NEVER_STAYS
+            and breaker.code not in self.config.safety.self_clearing
+        )
 
 
 def source_name(source: ReferenceSource) -> str:

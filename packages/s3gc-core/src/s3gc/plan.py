@@ -51,6 +51,7 @@ class PlanFooter:
     kept: Mapping[str, int] = Factory(dict)  # objects kept, by reason code
     kept_examples: Mapping[str, Sequence[KeptExample]] = Factory(dict)  # a few by reason code
     held_by: Sequence[TrippedBreaker] = ()
+    missing: Mapping[str, int] = Factory(dict)  # by source:table.column, mentions that name no object
     duration: timedelta = timedelta()
 
 

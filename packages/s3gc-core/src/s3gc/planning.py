@@ -12,9 +12,10 @@ import anyio
 import anyio.lowlevel
 from attrs import frozen
 
-from s3gc import _threads, breakers, journal_events, pins
+from s3gc import _threads, breakers, journal_events, latch, owner, pins
+from s3gc.abc import RESERVED_PREFIX
 from s3gc.errors import CycleHeld, SourceError, StoreError, VaultError
-from s3gc.gates import REFERENCED, first_objection
+from s3gc.gates import DERIVED, REFERENCED, first_objection
 from s3gc.model import (
     Candidate,
     Column,
@@ -27,10 +28,12 @@ from s3gc.model import (
     PlanEntry,
     SourceIdentity,
     TrippedBreaker,
+    UntrackedColumn,
 )
 from s3gc.parts import Parts, source_name
 from s3gc.plan import Plan, PlanFooter, PlanHeader, PlanWriter
-from s3gc.reading import identities, sync
+from s3gc.reading import Counted, identities, sync, untracked
+from s3gc.registry import key_hash
 
 PROGRESS_EVERY = 10_000
 """Objects between two ``listing_progress`` events."""
@@ -46,20 +49,24 @@ async def make_plan(parts: Parts, operation_id: str) -> Plan:
         CycleHeld: something can't be read at all. Other breakers are in ``plan.held_by``.
     """
     started = parts.clock.monotonic()
+    safety = parts.config.safety
     sources = await preflight(parts)
-    listed = await _list(parts, operation_id)
+    listed = await list_bucket(parts, operation_id)
     try:
-        positions, counts = await sync(parts, operation_id)
+        counted = await sync(parts, operation_id)
+        spared = await _spare(parts)
+        evidence = await _evidence(parts, sources, counted, listed)
     except SourceError as error:
         raise CycleHeld([TrippedBreaker("source_failed", "", str(error))]) from error
     now = await parts.store.now()
 
-    evidence = await _evidence(parts, sources, counts, listed)
-    tripped = breakers.before_candidates(evidence, parts.config.safety)
+    tripped = breakers.before_candidates(evidence, safety)
     tripped += breakers.identity_changed([pins.marks(one) for one in sources], await pins.pinned(parts))
+    tripped += breakers.bucket_owner(await owner.problem(parts))
     held = await _unacknowledged(parts, tripped)
     if not held:
         await parts.registry.listing.observe(operation_id, now)
+    held += await still_latched(parts, held)
 
     header = PlanHeader(
         operation_id=operation_id,
@@ -67,16 +74,22 @@ async def make_plan(parts: Parts, operation_id: str) -> Plan:
         config_digest=parts.config.digest,
         mode=Mode(parts.config.mode),
         created_at=parts.clock.now(),
-        positions=list(positions),
+        positions=[one.position for one in counted.values()],
         gates=[gate.code for gate in parts.gates],
     )
-    plan = await _write(parts, header, now, listed, held, started)
+    missing = {
+        f"{source}:{column.table}.{column.column}": count.mentions - count.resolved
+        for (source, column), count in evidence.resolved.items()
+        if count.mentions > count.resolved
+    }
+    plan = await _write(parts, header, now, _Seen(listed, spared, missing), held, started)
     if not plan.held_by:
         await parts.registry.references.mark_good(
             {name: state.references for name, state in evidence.states.items()}
         )
         await pins.pin(parts, operation_id, sources)
-        tripped += breakers.too_many_deletes(len(plan), listed, parts.config.safety)
+        await owner.bind(parts)
+        tripped += breakers.too_many_deletes(len(plan), listed, safety)
         await parts.registry.end_acknowledgements({(one.code, one.subject) for one in tripped})
     await _record(parts, plan)
     return plan
@@ -112,17 +125,18 @@ async def preflight(parts: Parts) -> Sequence[SourceIdentity]:
     return sources
 
 
-async def _list(parts: Parts, operation_id: str) -> int:
+async def list_bucket(parts: Parts, operation_id: str) -> int:
     """The listing first: a reference made while we list is then seen by the sync after it."""
     listing = parts.registry.listing
     await listing.begin()
-    previous = ""
+    previous: str | None = None
     shown = 0
     try:
         async with aclosing(parts.store.list()) as pages:  # type: ignore[type-var]
             async for page in pages:
-                previous = _increasing(page, previous, first=listing.count == 0)
-                await listing.add(page)
+                previous = _increasing(page, previous)
+                # Our own objects (lease, owner) are no part of what the bucket holds.
+                await listing.add([found for found in page if not found.key.startswith(RESERVED_PREFIX)])
                 if listing.count - shown >= PROGRESS_EVERY:
                     shown = listing.count
                     parts.emit("listing_progress", operation_id=operation_id, listed=shown)
@@ -133,30 +147,75 @@ async def _list(parts: Parts, operation_id: str) -> int:
     return listing.count
 
 
-def _increasing(page: Sequence[ObjectInfo], previous: str, *, first: bool) -> str:
+def _increasing(page: Sequence[ObjectInfo], previous: str | None) -> str | None:
     """The last key of a page whose keys strictly increase; anything else is no listing."""
     for found in page:
-        if found.key <= previous and not first:
+        if previous is not None and found.key <= previous:
             raise StoreError(f"the listing is not strictly increasing: {found.key!r} came after {previous!r}")
-        previous, first = found.key, False
+        previous = found.key
     return previous
+
+
+async def _spare(parts: Parts) -> Mapping[str, int]:
+    """Objects that live by a folder or a parent. Nothing to look for, as a rule."""
+    if not parts.config.derived and not await parts.registry.references.has_folders():
+        return {}
+    return await parts.registry.listing.spare(parts.protection.hashes)
 
 
 async def _evidence(
     parts: Parts,
     sources: Sequence[SourceIdentity],
-    counts: Mapping[str, Mapping[Column, ColumnCount]],
+    counted: Mapping[str, Counted],
     listed: int,
 ) -> breakers.Evidence:
     references = parts.registry.references
+    resolved = await references.resolved()
+    counts: dict[str, Mapping[Column, ColumnCount]] = {}
+    for name, one in counted.items():
+        counts[name] = one.columns or {
+            # Followed, so not scanned in this cycle: what the registry has of each column.
+            column: ColumnCount(values, values)
+            for column, values in (await references.values(name)).items()
+        }
     return breakers.Evidence(
         listed=listed,
         sources=sources,
         states=await references.states(),
         counts=counts,
         columns={source_name(source): source.columns() for source in parts.sources},
-        resolved=await references.resolved(),
+        resolved=resolved,
+        examples={
+            where: await _examples(parts, where[0], where[1], counted[where[0]])
+            for where, count in resolved.items()
+            if count.resolved < parts.config.safety.min_resolve_rate * count.mentions
+        },
+        lost={name: one.lost for name, one in counted.items() if one.lost is not None},
+        untracked=await _untracked(parts),
     )
+
+
+async def _examples(parts: Parts, source: str, column: Column, counted: Counted) -> list[str]:
+    """Some mentions of a column that name no object: row and key where a scan has seen them, else the row."""
+    told: list[str] = []
+    for row_id, keys in counted.samples.get(column, {}).items():
+        if not await parts.registry.listing.listed_among({key_hash(key): key for key in keys}):
+            told.append(f"row {row_id}: {min(keys, key=len)!r}")
+    if not told:
+        rows = await parts.registry.references.unresolved(source, column, breakers.SHOWN)
+        told = [f"row {row_id}" for row_id in rows]
+    return told[: breakers.SHOWN]
+
+
+async def _untracked(parts: Parts) -> list[tuple[str, UntrackedColumn, Sequence[str]]]:
+    """The coverage guard's evidence: untracked columns, and which of their sampled keys exist here."""
+    found: list[tuple[str, UntrackedColumn, Sequence[str]]] = []
+    async with aclosing(untracked(parts)) as columns:  # type: ignore[type-var]
+        async for source, column in columns:
+            keys = await parts.registry.listing.listed_among({key_hash(key): key for key in column.keys})
+            if keys:
+                found.append((source, column, sorted(keys)))
+    return found
 
 
 async def _unacknowledged(parts: Parts, tripped: Sequence[TrippedBreaker]) -> list[TrippedBreaker]:
@@ -166,6 +225,23 @@ async def _unacknowledged(parts: Parts, tripped: Sequence[TrippedBreaker]) -> li
         for breaker in tripped
         if breaker.code not in breakers.ACKNOWLEDGEABLE or (breaker.code, breaker.subject) not in acknowledged
     ]
+
+
+async def still_latched(parts: Parts, held: Sequence[TrippedBreaker] = ()) -> list[TrippedBreaker]:
+    """Breakers of earlier cycles that wait for a person, besides those that hold anyway. Not in a dry run."""
+    if parts.config.mode is Mode.DRY_RUN:
+        return []
+    now = {(breaker.code, breaker.subject) for breaker in held}
+    return [one for one in await latch.latched(parts) if (one.code, one.subject) not in now]
+
+
+@frozen
+class _Seen:
+    """What the cycle counted before it looked at candidates."""
+
+    listed: int
+    spared: Mapping[str, int]
+    missing: Mapping[str, int]
 
 
 @frozen
@@ -206,7 +282,7 @@ async def _write(
     parts: Parts,
     header: PlanHeader,
     now: datetime,
-    listed: int,
+    seen: _Seen,
     held: list[TrippedBreaker],
     started: float,
 ) -> Plan:
@@ -231,18 +307,20 @@ async def _write(
                 if len(named) < EXAMPLES:
                     named.append(KeptExample(key, why))
             await anyio.lowlevel.checkpoint()  # let the host's other tasks run
-        kept[REFERENCED] = listed - candidates
-        too_many = breakers.too_many_deletes(writer.objects, listed, parts.config.safety)
+        kept[DERIVED] = seen.spared.get("derived", 0)
+        kept[REFERENCED] = seen.listed - candidates - kept[DERIVED]
+        too_many = breakers.too_many_deletes(writer.objects, seen.listed, parts.config.safety)
         held = held + await _unacknowledged(parts, too_many)
         return writer.finish(
             PlanFooter(
-                scanned=listed,
+                scanned=seen.listed,
                 candidates=candidates,
                 objects=0,
                 bytes=0,
                 kept={code: count for code, count in sorted(kept.items()) if count},
                 kept_examples=examples,
                 held_by=held,
+                missing=seen.missing,
                 duration=timedelta(seconds=parts.clock.monotonic() - started),
             )
         )

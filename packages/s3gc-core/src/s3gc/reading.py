@@ -4,14 +4,20 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
+from datetime import datetime
 
-from attrs import evolve
+import anyio
+from attrs import Factory, define, evolve, frozen
 
 from s3gc.abc import ReferenceSource
 from s3gc.config import scrub
-from s3gc.errors import S3GCError, SourceError
-from s3gc.model import Column, ColumnCount, Position, Reference, SourceIdentity
+from s3gc.errors import PositionLost, S3GCError, SourceError
+from s3gc.model import Column, ColumnCount, Position, Reference, SourceIdentity, UntrackedColumn
 from s3gc.parts import Parts, source_name
+from s3gc.protection import Sought
+
+SAMPLES = 20
+"""Mentions of each column that a scan remembers, to name some when too few resolve."""
 
 
 @asynccontextmanager
@@ -20,7 +26,7 @@ async def _reading(parts: Parts, source: ReferenceSource) -> AsyncIterator[None]
     try:
         yield
     except SourceError as error:
-        raise SourceError(scrub(str(error), parts.config)) from error
+        raise type(error)(scrub(str(error), parts.config)) from error
     except S3GCError:
         raise
     except Exception as error:
@@ -37,64 +43,214 @@ async def identities(parts: Parts) -> Sequence[SourceIdentity]:
     return found
 
 
-async def fences(parts: Parts) -> Sequence[Position]:
-    """A fence at every source: reads begun after this see all that was open or committed before.
+async def untracked(parts: Parts) -> AsyncIterator[tuple[str, UntrackedColumn]]:
+    """Every source's columns that could hold references and aren't configured. Raises SourceError."""
+    for source in parts.sources:
+        async with (
+            _reading(parts, source),
+            aclosing(source.untracked(parts.config.safety.coverage_sample)) as columns,  # type: ignore[type-var]
+        ):
+            async for column in columns:
+                yield source_name(source), column
+
+
+async def _fence(parts: Parts, source: ReferenceSource) -> Position:
+    position = await source.fence(parts.config.safety.max_transaction_age)
+    return evolve(position, source=source_name(source))
+
+
+async def fences(parts: Parts, *, follow: bool = True) -> Sequence[Position]:
+    """A fence at every source, and what changed up to it is in the registry.
+
+    Reads begun after this see all that was open or committed before.
+
+    Args:
+        follow: bring the registry up to the fence, too. A confirmation has no need of it: it reads directly,
+            and must go on when changes can't be followed any more.
 
     Raises:
         SourceError: a transaction stayed open beyond ``max_transaction_age``.
+        PositionLost: a followed source can't tell all changes any more.
     """
     positions = []
     for source in parts.sources:
         async with _reading(parts, source):
-            position = await source.fence(parts.config.safety.max_transaction_age)
-            positions.append(Position(source_name(source), position.value))
+            synced = await parts.store.now()
+            position = await _fence(parts, source)
+            if follow:
+                await _not_back(parts, position)
+                if source.follows_changes:
+                    await _follow(parts, source, position, synced)
+            positions.append(position)
     return positions
 
 
-async def sync(
-    parts: Parts, operation_id: str
-) -> tuple[Sequence[Position], Mapping[str, Mapping[Column, ColumnCount]]]:
-    """Bring the registry up to a fence taken now. Returns the positions and the counted columns by source."""
-    positions: list[Position] = []
-    counts: dict[str, Mapping[Column, ColumnCount]] = {}
-    references = parts.registry.references
-    await references.forget_others({source_name(source) for source in parts.sources})
+async def _not_back(parts: Parts, position: Position) -> None:
+    """A source that stands before where the registry is has another history now."""
+    state = await parts.registry.references.state(position.source)
+    if state is None or state.ordinal is None or position.ordinal is None:
+        return
+    if position.ordinal < state.ordinal:
+        raise PositionLost(
+            f"{position.source} is at {position.value}, before {state.position}: was it restored to its past?"
+        )
+
+
+@define
+class Counted:
+    """What a sync saw of one source."""
+
+    position: Position
+    columns: Mapping[Column, ColumnCount] = Factory(dict)
+    samples: Mapping[Column, Mapping[str, set[str]]] = Factory(dict)  # row id → keys, of a few mentions
+    lost: str | None = None  # why changes could not be followed from the last position on
+    total: int = 0
+
+
+async def sync(parts: Parts, operation_id: str) -> Mapping[str, Counted]:
+    """Bring the registry up to a fence taken now, source by source."""
+    seen: dict[str, Counted] = {}
+    await parts.registry.references.forget_others({source_name(source) for source in parts.sources})
     for source in parts.sources:
         name = source_name(source)
-        seen: dict[Column, ColumnCount] = {}
-        total = 0
         async with _reading(parts, source):
-            position = Position(name, (await source.fence(parts.config.safety.max_transaction_age)).value)
-            await references.begin()
-            async with aclosing(source.scan()) as batches:  # type: ignore[type-var]
-                async for batch in batches:
-                    await references.stage(name, batch.references)
-                    total += len(batch.references)
-                    for column, count in batch.counts.items():
-                        before = seen.get(column, ColumnCount())
-                        seen[column] = ColumnCount(before.rows + count.rows, before.values + count.values)
-        await references.apply(name, position)
-        positions.append(position)
-        counts[name] = seen
+            counted = seen[name] = await _sync_one(parts, source)
         parts.emit(
             "source_synced",
             operation_id=operation_id,
             source=name,
-            position=position.value,
-            references=total,
+            position=counted.position.value,
+            references=counted.total,
         )
-    return positions, counts
+    return seen
 
 
-async def referenced_among(parts: Parts, keys: Collection[str]) -> dict[str, tuple[str, Reference]]:
-    """The direct read: those of ``keys`` that a row names now, each with one witness (source, reference)."""
-    found: dict[str, tuple[str, Reference]] = {}
-    wanted = frozenset(keys)
-    if not wanted:
-        return found
+async def sync_again(parts: Parts, names: Collection[str]) -> Mapping[str, Counted]:
+    """Bring some sources' rows in the registry up to a fence taken now."""
+    seen: dict[str, Counted] = {}
     for source in parts.sources:
-        async with _reading(parts, source), aclosing(source.find(wanted)) as references:  # type: ignore[type-var]
+        if source_name(source) in names:
+            async with _reading(parts, source):
+                seen[source_name(source)] = await _sync_one(parts, source)
+    return seen
+
+
+async def _sync_one(parts: Parts, source: ReferenceSource) -> Counted:
+    synced = await parts.store.now()
+    position = await _fence(parts, source)
+    if not source.follows_changes:
+        return await _scan(parts, source, position, synced)
+    name = source_name(source)
+    state = await parts.registry.references.state(name)
+    lost: str | None = None
+    if state is not None and state.followed:
+        try:
+            await _not_back(parts, position)
+            return Counted(position, total=await _follow(parts, source, position, synced))
+        except PositionLost as error:
+            # The rows are read anew; what happened in between nobody knows. The breaker holds this cycle.
+            lost = str(error)
+            await parts.registry.references.lose_position(name)
+            await parts.registry.listing.forget_all()
+    begun = evolve(await source.begin(), source=name)
+    counted = await _scan(parts, source, begun, synced)
+    position = await _fence(parts, source)
+    counted.total += await _follow(parts, source, position, synced)
+    return evolve(counted, position=position, lost=lost)
+
+
+async def _scan(parts: Parts, source: ReferenceSource, position: Position, synced: datetime) -> Counted:
+    """All rows, in the place of those that the registry has."""
+    name = source_name(source)
+    references = parts.registry.references
+    columns: dict[Column, ColumnCount] = {}
+    samples: dict[Column, dict[str, set[str]]] = {}
+    total = 0
+    await references.begin()
+    async with aclosing(source.scan()) as batches:  # type: ignore[type-var]
+        async for batch in batches:
+            await references.stage(name, batch.references)
+            total += len(batch.references)
+            for column, count in batch.counts.items():
+                before = columns.get(column, ColumnCount())
+                columns[column] = ColumnCount(before.rows + count.rows, before.values + count.values)
+            _sample(batch.references, samples)
+    await references.apply(name, position, synced, followed=source.follows_changes)
+    return Counted(position, columns, samples, total=total)
+
+
+def _sample(references: Sequence[Reference], samples: dict[Column, dict[str, set[str]]]) -> None:
+    """Remember the first mentions of each column. Most batches are of one table: look at their first rows."""
+    for reference in references[: SAMPLES * 8]:
+        if reference.prefix:
+            continue
+        rows = samples.setdefault(Column(reference.table, reference.column), {})
+        if reference.row_id in rows or len(rows) < SAMPLES:
+            rows.setdefault(reference.row_id, set()).add(reference.key)
+
+
+async def _follow(parts: Parts, source: ReferenceSource, until: Position, synced: datetime) -> int:
+    """Apply all changes up to a fence. Returns how many rows changed.
+
+    Raises:
+        PositionLost: they are not all to be had any more, or there is no position to follow from.
+    """
+    name = source_name(source)
+    references = parts.registry.references
+    state = await references.state(name)
+    if state is None or not state.followed:
+        raise PositionLost(f"{name}: there is no position to follow changes from; the next cycle scans anew")
+    reached = Position(name, state.position, state.ordinal)
+    count = 0
+    wait = parts.config.safety.max_catch_up
+    try:
+        with anyio.fail_after(wait.total_seconds()):
+            async with aclosing(source.changes(reached, until)) as batches:  # type: ignore[type-var]
+                async for batch in batches:
+                    await references.change(name, batch, synced)
+                    await source.applied(batch.position)
+                    reached = batch.position
+                    count += len(batch.changes)
+    except TimeoutError:
+        raise SourceError(
+            f"{name}: the changes up to the fence were not all told within {wait} (max_catch_up): the next "
+            "cycle goes on from where this one stopped"
+        ) from None
+    if until.ordinal is not None and (reached.ordinal is None or reached.ordinal < until.ordinal):
+        raise SourceError(f"{name}: its changes ended at {reached.value}, before the fence at {until.value}")
+    await references.caught_up(name, synced)
+    return count
+
+
+@frozen
+class Witness:
+    """One reference that protects a key, and the source that it stands in."""
+
+    source: str
+    reference: Reference
+
+    def __str__(self) -> str:
+        one = self.reference
+        what = f"names the folder {one.key!r} that it lies in" if one.prefix else f"names {one.key!r}"
+        return f"{self.source}: {one.table}.{one.column} of row {one.row_id} {what}"
+
+
+WITNESSES = 20
+"""References remembered for each key of a direct read."""
+
+
+async def referenced_among(parts: Parts, keys: Collection[str]) -> dict[str, list[Witness]]:
+    """The direct read: those of ``keys`` that a row protects now, each with its first WITNESSES witnesses."""
+    found: dict[str, list[Witness]] = {}
+    if not keys:
+        return found
+    sought = Sought(keys, parts.protection)
+    for source in parts.sources:
+        name = source_name(source)
+        async with _reading(parts, source), aclosing(source.find(sought.names)) as references:  # type: ignore[type-var]
             async for reference in references:
-                if reference.key in wanted:
-                    found.setdefault(reference.key, (source_name(source), reference))
+                for key in sought.protected_by(reference):
+                    witnesses = found.setdefault(key, [])
+                    if len(witnesses) < WITNESSES:
+                        witnesses.append(Witness(name, reference))
     return found

@@ -93,6 +93,7 @@ async def recover(parts: Parts) -> None:
                 )
             ]
         )
+        await parts.registry.claims.spare(operation_id)
         parts.emit(
             "operation_recovered", operation_id=operation_id, deleted=len(deleted), resurrected=len(back)
         )

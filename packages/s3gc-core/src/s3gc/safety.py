@@ -20,9 +20,16 @@ def _limit(_: object, attribute: Attribute[Any], value: Any) -> None:
         raise ValueError(f"{attribute.name} must be None or a whole number from 0 on, got {value!r}")
 
 
+MAY_CLEAR = ("clock_skew", "source_failed", "store_failed", "vault_unusable")
+"""Breakers whose cause, once it is gone, leaves no doubt about what was read before."""
+
+
 def _codes(value: Any) -> tuple[str, ...]:
     if isinstance(value, str) or not all(isinstance(code, str) for code in value):
         raise TypeError(f"self_clearing must be a list of breakers' codes, got {value!r}")
+    for code in value:
+        if code not in MAY_CLEAR:
+            raise ValueError(f"self_clearing can hold {', '.join(MAY_CLEAR)}, got {code!r}")
     return tuple(sorted(set(value)))
 
 
@@ -46,6 +53,9 @@ class Safety:
 
     max_transaction_age: timedelta = field(default=timedelta(minutes=15), validator=_span())
     """How long a fence waits for the transactions that were open when it began. Longer: held."""
+
+    max_catch_up: timedelta = field(default=timedelta(hours=1), validator=_span())
+    """How long the registry may take to catch up with a fence by a source's changes. Longer: held."""
 
     max_plan_age: timedelta = field(default=timedelta(hours=24), validator=_span())
     """A plan older than this is not executed: its listing is too old."""
@@ -89,7 +99,7 @@ class Safety:
     """Longest time that one claim may last."""
 
     self_clearing: tuple[str, ...] = field(default=(), converter=_codes)
-    """Codes of breakers that need no acknowledgement once their cause is gone; see ``breakers.MAY_CLEAR``."""
+    """Codes of breakers that need no acknowledgement once their cause is gone; only those of MAY_CLEAR."""
 
     allow_unconditional_delete: bool = field(default=False, validator=instance_of(bool))
     """Delete also on a store that ignores If-Match: an object overwritten in the last moment may be lost."""
@@ -115,6 +125,7 @@ class Safety:
             max_delete_share=1.0,
             max_reference_drop=1.0,
             min_resolve_rate=0.0,
+            self_clearing=MAY_CLEAR,
             preset="none",
         )
 

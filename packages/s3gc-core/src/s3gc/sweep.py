@@ -7,7 +7,7 @@ deletes ends the batch; after the first delete nothing but the confirmation ends
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 import anyio
 from attrs import Factory, define, frozen
@@ -16,9 +16,18 @@ from s3gc import _threads, gates, journal_events
 from s3gc._pool import each
 from s3gc.abc import BackupSession
 from s3gc.backup import back_up, same_object
-from s3gc.breakers import unconditional_delete
+from s3gc.breakers import registry_disagrees, unconditional_delete
 from s3gc.confirm import confirm, confirm_operation
-from s3gc.errors import CycleHeld, S3GCError, SourceError, StoreError, Unsettled, VaultError
+from s3gc.errors import (
+    CycleHeld,
+    LeaseLost,
+    PositionLost,
+    S3GCError,
+    SourceError,
+    StoreError,
+    Unsettled,
+    VaultError,
+)
 from s3gc.gates import first_objection
 from s3gc.keylist import KeyCollector
 from s3gc.looking import look_again
@@ -35,7 +44,7 @@ from s3gc.model import (
 )
 from s3gc.parts import Parts
 from s3gc.plan import Plan
-from s3gc.reading import fences, referenced_among
+from s3gc.reading import Witness, fences, referenced_among, sync_again
 from s3gc.vault.records import record_to_json
 
 FAILED_BATCHES = 3
@@ -56,6 +65,7 @@ class Tally:
     resurrected: list[str] = Factory(list)
     errors: list[str] = Factory(list)
     batches: int = 0  # that deleted something
+    late_window: float = 0.0  # seconds, the longest from a last fence to its confirmation
     open: bool = False  # something is deleted that isn't confirmed: the journal must show no end
 
 
@@ -74,9 +84,9 @@ async def sweep(parts: Parts, plan: Plan, operation_id: str, tally: Tally) -> No
         raise CycleHeld(held)
     try:
         await _execute(parts, plan, operation_id, tally)
-    except BaseException:
+    except BaseException as error:
         # What the batches before deleted gets its last confirmation all the same, now or at the next start.
-        if tally.batches and not tally.open:
+        if tally.batches and not tally.open and not isinstance(error, LeaseLost):
             try:
                 await _confirm_all(parts, operation_id, tally)
             except Unsettled as error:
@@ -98,7 +108,7 @@ async def _execute(parts: Parts, plan: Plan, operation_id: str, tally: Tally) ->
                 failed = 0
             except (SourceError, VaultError) as error:
                 # Evidence or the way back is missing: that concerns every batch, not this one.
-                code = "source_failed" if isinstance(error, SourceError) else "vault_unusable"
+                code = _code(error)
                 raise CycleHeld([TrippedBreaker(code, "", str(error))]) from error
             except StoreError as error:
                 failed += 1
@@ -108,6 +118,12 @@ async def _execute(parts: Parts, plan: Plan, operation_id: str, tally: Tally) ->
                     raise S3GCError(
                         f"{failed} batches in a row failed, the sweep ended; the last error: {error}"
                     ) from error
+
+
+def _code(error: SourceError | VaultError) -> str:
+    if isinstance(error, PositionLost):
+        return "position_lost"
+    return "source_failed" if isinstance(error, SourceError) else "vault_unusable"
 
 
 async def _confirm_all(parts: Parts, operation_id: str, tally: Tally) -> None:
@@ -147,7 +163,9 @@ async def _batch(
 ) -> None:
     entries = {entry.object.key: entry for entry in batch}
     try:
-        doomed, positions = await _prepare(parts, session, entries, operation_id, tally)
+        await parts.lease.keep()
+        doomed, positions, fenced = await _prepare(parts, session, entries, operation_id, tally)
+        await parts.lease.confirm()
     except BaseException:
         tally.kept[gates.BATCH_FAILED] += len(entries)
         raise
@@ -157,15 +175,20 @@ async def _batch(
     # From the intent to the confirmation nothing may stop us half way: a cancel waits for the batch's end.
     tally.open = True
     with anyio.CancelScope(shield=True):
+        doomed = await _drop_claimed(parts, doomed, operation_id, tally)
         await parts.vault.journal.append(_intents(doomed, positions, operation_id))
         try:
             deleted = await _delete(parts, doomed, operation_id, tally)
-            back = await confirm(parts, deleted, operation_id)
+            back = await confirm(parts, deleted, operation_id, since=fenced)
+            await parts.registry.claims.spare(operation_id)
+        except LeaseLost:
+            raise  # who has the lease now settles what is open, and we touch nothing more
         except S3GCError as error:
             raise Unsettled(
                 f"{error} (the journal has all that is open; the next start settles it)"
             ) from error
     tally.open = False
+    tally.late_window = max(tally.late_window, parts.clock.monotonic() - fenced)
     gone = [one.entry.object for one in doomed if one.record.key in deleted and one.record.key not in back]
     tally.deleted.extend(found.key for found in gone)
     tally.batches += 1
@@ -182,8 +205,11 @@ async def _batch(
 
 async def _prepare(
     parts: Parts, session: BackupSession, entries: dict[str, PlanEntry], operation_id: str, tally: Tally
-) -> tuple[list[_Doomed], Sequence[Position]]:
-    """All that comes before the first delete. Takes what must stay out of ``entries``."""
+) -> tuple[list[_Doomed], Sequence[Position], float]:
+    """All that comes before the first delete. Takes what must stay out of ``entries``.
+
+    Returns what is left with its backups, the fence's positions, and when it began (monotonic seconds).
+    """
     whole = len(entries)
 
     # verify: the database itself, past the registry
@@ -209,21 +235,79 @@ async def _prepare(
     )
 
     # fence, then everything again: what became referenced, changed or vetoed while we copied stays
+    await parts.lease.keep()
+    fenced = parts.clock.monotonic()
     positions = await fences(parts)
+    await _drop_by_registry(parts, entries, tally)
     await _drop_referenced(parts, entries, tally)
     await _drop_changed(parts, entries, tally)
     await _drop_by_gates(parts, entries, tally)
     doomed = [_Doomed(entry, records[key]) for key, entry in entries.items()]
     parts.emit("batch_fenced", operation_id=operation_id, objects=len(doomed))
-    return doomed, positions
+    return doomed, positions, fenced
+
+
+async def _drop_by_registry(parts: Parts, entries: dict[str, PlanEntry], tally: Tally) -> None:
+    """What followed changes have brought up to the fence."""
+    protected = await _known(parts, entries.keys())
+    for key in protected:
+        del entries[key]
+    tally.kept[gates.REFERENCED] += len(protected)
+
+
+async def _known(parts: Parts, keys: Collection[str]) -> list[str]:
+    """Those of the keys that a row in the registry protects."""
+    hashes = {key: parts.protection.all_hashes(key) for key in keys}
+    held = await parts.registry.references.held({value for some in hashes.values() for value in some})
+    return [key for key, some in hashes.items() if not held.isdisjoint(some)]
 
 
 async def _drop_referenced(parts: Parts, entries: dict[str, PlanEntry], tally: Tally) -> None:
     referenced = await referenced_among(parts, entries.keys())
+    if referenced:
+        await _agree(parts, referenced)
     for key in referenced:
         del entries[key]
     tally.kept[gates.REFERENCED_NOW] += len(referenced)
     await parts.registry.listing.forget(referenced.keys())
+
+
+async def _agree(parts: Parts, referenced: Mapping[str, Sequence[Witness]]) -> None:
+    """What the direct read has seen, the registry must know once it has caught up: else don't trust it.
+
+    A row that came after the plan's sync is no disagreement: the registry learns of it here. Only a row that
+    is there before and after, and that the registry doesn't know, is one.
+
+    Raises:
+        CycleHeld: the registry misses references.
+    """
+    sources = {witness.source for some in referenced.values() for witness in some}
+    for name, counted in (await sync_again(parts, sources)).items():
+        if counted.lost is not None:
+            raise PositionLost(f"{name}: {counted.lost}")
+    known = set(await _known(parts, referenced))
+    unknown = [key for key in referenced if key not in known]
+    again = await referenced_among(parts, unknown)
+    proven = {
+        key: str(witness)
+        for key in unknown
+        for witness in referenced[key][:1]
+        if not set(referenced[key]).isdisjoint(again.get(key, ()))
+    }
+    if proven:
+        for name in sources:
+            await parts.registry.references.lose_position(name)  # the next cycle reads all rows anew
+        raise CycleHeld(registry_disagrees(proven))
+
+
+async def _drop_claimed(
+    parts: Parts, doomed: Sequence[_Doomed], operation_id: str, tally: Tally
+) -> list[_Doomed]:
+    """The last look before the intents. From here on a claim on one of these keys waits for the batch."""
+    keys = [one.record.key for one in doomed]
+    claimed = await parts.registry.claims.doom(operation_id, keys, parts.clock.now())
+    tally.kept[gates.CLAIMED] += len(claimed)
+    return [one for one in doomed if one.record.key not in claimed]
 
 
 async def _drop_changed(parts: Parts, entries: dict[str, PlanEntry], tally: Tally) -> None:
@@ -244,7 +328,9 @@ async def _drop_by_gates(parts: Parts, entries: dict[str, PlanEntry], tally: Tal
     moment = Moment(await parts.store.now())
     candidates: list[Candidate] = []
     objects = [entry.object for entry in entries.values()]
-    for candidate in await parts.registry.listing.candidates_among(objects, moment.now):
+    for candidate in await parts.registry.listing.candidates_among(
+        objects, moment.now, parts.protection.hashes
+    ):
         objection = first_objection(parts.gates, candidate, moment)
         if objection is None:
             candidates.append(candidate)
@@ -300,6 +386,7 @@ async def _delete(
 
     async def remove(one: _Doomed) -> None:
         listed = one.entry.object
+        await parts.lease.before_delete()
         try:
             outcome = await parts.store.delete(listed.key, if_match=listed.etag)
         except StoreError as error:

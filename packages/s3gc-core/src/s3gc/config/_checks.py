@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from s3gc.config._redact import identity, redact
+from s3gc.derivation import Derivation
 from s3gc.errors import ConfigError
 from s3gc.model import Mode
 from s3gc.safety import Safety
@@ -59,6 +60,30 @@ class Tables(Mapping[str, tuple[str, ...]]):
 
     def __repr__(self) -> str:
         return repr(self._columns)
+
+
+class Derived(Mapping[str, str]):
+    """Rules of derivation: an immutable, hashable mapping in the order given."""
+
+    __slots__ = ("_rules",)
+
+    def __init__(self, rules: Mapping[str, str]) -> None:
+        self._rules = dict(rules)
+
+    def __getitem__(self, form: str) -> str:
+        return self._rules[form]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._rules)
+
+    def __len__(self) -> int:
+        return len(self._rules)
+
+    def __hash__(self) -> int:
+        return hash(frozenset(self._rules.items()))
+
+    def __repr__(self) -> str:
+        return repr(self._rules)
 
 
 def split_url(text: str) -> tuple[str, str] | None:
@@ -201,32 +226,39 @@ def sources(value: object) -> tuple[str, ...]:
     return tuple(str(one(item)) for item in _texts("sources", value, '["scheme://place"]'))
 
 
-def tables(value: object) -> Tables:
+def tables(value: object, option: str = "tables") -> Tables:
     """Table → columns. Doubles go; order stays."""
     if not isinstance(value, Mapping):
         raise ConfigError(
-            f"tables must map each table to its columns, got {_kind_of_value(value)}: "
-            'write tables={"users": ["avatar_url"]}'
+            f"{option} must map each table to its columns, got {_kind_of_value(value)}: "
+            f'write {option}={{"users": ["avatar_url"]}}'
         )
     checked: dict[str, tuple[str, ...]] = {}
     for table, columns in value.items():
-        name = _text("tables: each table's name", table)
+        name = _text(f"{option}: each table's name", table)
         one = columns if isinstance(columns, str) and columns.isidentifier() else "column"
-        example = f"tables={{{name!r}: [{one!r}]}}"
+        example = f"{option}={{{name!r}: [{one!r}]}}"
         if isinstance(columns, str):
-            raise ConfigError(f"tables: {name} must have a list of columns: write {example}")
+            raise ConfigError(f"{option}: {name} must have a list of columns: write {example}")
         if isinstance(columns, Mapping):
             raise ConfigError(
-                f"tables: {name} holds a table of tables; quote a name with a schema: "
+                f"{option}: {name} holds a table of tables; quote a name with a schema: "
                 f"\"{name}.{next(iter(columns), 'table')}\" = ['column']"
             )
         if not isinstance(columns, Iterable):
-            raise ConfigError(f"tables: {name} must have a list of columns: write {example}")
-        names = _texts(f"tables: {name}", columns, example)
+            raise ConfigError(f"{option}: {name} must have a list of columns: write {example}")
+        names = _texts(f"{option}: {name}", columns, example)
         if not names:
-            raise ConfigError(f"tables: {name} has no columns: name them ({example}) or leave the table out")
+            raise ConfigError(
+                f"{option}: {name} has no columns: name them ({example}) or leave the table out"
+            )
         checked[name] = names
     return Tables(checked)
+
+
+def folders(value: object) -> Tables:
+    """As ``tables``: those of its columns whose values name a folder."""
+    return tables(value, "folders")
 
 
 def mode(value: object) -> Mode:
@@ -253,6 +285,34 @@ def retention_days(value: object) -> float:
 
 def exclude_prefixes(value: object) -> tuple[str, ...]:
     return _texts("exclude_prefixes", value, f"[{show(value)}]" if isinstance(value, str) else '["backups/"]')
+
+
+def owned_prefixes(value: object) -> tuple[str, ...]:
+    prefixes = _texts("owned_prefixes", value, f"[{show(value)}]" if isinstance(value, str) else '["app/"]')
+    for prefix in prefixes:
+        if not prefix.strip("/*"):
+            raise ConfigError(
+                f"owned_prefixes: {prefix!r} is the whole bucket: leave owned_prefixes out to own all of it"
+            )
+    return prefixes
+
+
+def derived(value: object) -> Derived:
+    """Rules: what a derived object's key looks like → its parent's key."""
+    if not isinstance(value, Mapping):
+        raise ConfigError(
+            f"derived must map the form of a derived key to its parent's, got {_kind_of_value(value)}: "
+            'write derived={"thumbs/{key}_200.jpg": "{key}.jpg"}'
+        )
+    rules: dict[str, str] = {}
+    for form, parent in value.items():
+        child = _text("derived: each form", form)
+        rules[child] = _text(f"derived: {child}", parent)
+    try:
+        Derivation(rules)
+    except ValueError as error:
+        raise ConfigError(f"derived: {error}") from None
+    return Derived(rules)
 
 
 def vault_path(value: object) -> str:
@@ -337,6 +397,13 @@ def together(options: Any) -> None:
             "database_url and cdc_connection_url name different databases, and only the one whose changes "
             "are followed would be read: name the same one, or put the other into sources"
         )
+    for table, columns in options.folders.items():
+        for column in columns:
+            if column not in options.tables.get(table, ()):
+                raise ConfigError(
+                    f"folders: {table}.{column} isn't in tables: name it there too, for folders only says "
+                    "which of the tracked columns hold a folder"
+                )
     vault = split_url(options.vault_path)
     if vault and not options.registry_url:
         raise ConfigError(

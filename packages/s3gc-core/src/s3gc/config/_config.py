@@ -97,6 +97,27 @@ class Draft:
         env="S3GC_EXCLUDE_PREFIXES",
         help="Folders to leave alone (images means images/); images* means all keys that begin so.",
     )
+    owned_prefixes: tuple[str, ...] = option(
+        _checks.owned_prefixes,
+        (),
+        type="list of texts",
+        env="S3GC_OWNED_PREFIXES",
+        help="The folders that are this application's; all else is left alone. None: the whole bucket.",
+    )
+    folders: Mapping[str, tuple[str, ...]] = option(
+        _checks.folders,
+        _checks.Tables({}),
+        type="table -> columns",
+        env="S3GC_FOLDERS",
+        help="Those of the tracked columns whose values name a folder: all objects below it are referenced.",
+    )
+    derived: Mapping[str, str] = option(
+        _checks.derived,
+        _checks.Derived({}),
+        type="form -> parent",
+        env="S3GC_DERIVED",
+        help="Objects that live with a parent: thumbs/{key}_200.jpg -> {key}.jpg.",
+    )
     vault_path: str = option(
         _checks.vault_path,
         "./s3gc_vault",
@@ -162,7 +183,11 @@ class Draft:
     def redacted(self) -> dict[str, Any]:
         """All options as JSON values, for showing: no secret in it. Times are seconds."""
         shown: dict[str, Any] = converter.unstructure(
-            {a.name: getattr(self, a.name) for a in fields(type(self)) if a.name not in ("tables", "safety")}
+            {
+                a.name: getattr(self, a.name)
+                for a in fields(type(self))
+                if a.name not in ("tables", "folders", "derived", "safety")
+            }
         )
         for name, value in shown.items():
             if isinstance(value, str) and "://" in value:
@@ -171,9 +196,12 @@ class Draft:
             shown[name] = [redact(url) for url in shown[name]]
         shown["mode"] = self.mode.value
         shown["exclude_prefixes"] = list(self.exclude_prefixes)
+        shown["owned_prefixes"] = list(self.owned_prefixes)
         if self.admin_api_key is not None:
             shown["admin_api_key"] = HIDDEN
         shown["tables"] = {table: list(columns) for table, columns in self.tables.items()}
+        shown["folders"] = {table: list(columns) for table, columns in self.folders.items()}
+        shown["derived"] = dict(self.derived)
         shown["safety"] = converter.unstructure(self.safety)
         return shown
 
@@ -238,6 +266,9 @@ class Config(Draft):
             "base_urls": sorted(self.base_urls),
             "retention_days": float(self.retention_days),
             "exclude_prefixes": sorted(self.exclude_prefixes),
+            "owned_prefixes": sorted(self.owned_prefixes),
+            "folders": {table: sorted(columns) for table, columns in self.folders.items()},
+            "derived": dict(sorted(self.derived.items())),
             "safety": {k: v for k, v in converter.unstructure(self.safety).items() if k != "preset"},
         }
         return hashlib.sha256(dumps(decisive).encode("utf-8", "surrogatepass")).hexdigest()
@@ -269,6 +300,9 @@ def create_config(
     mode: Mode | Literal["dry_run", "audit_only", "execute"] = "dry_run",
     retention_days: float = 7,
     exclude_prefixes: Iterable[str] = (),
+    owned_prefixes: Iterable[str] = (),
+    folders: Mapping[str, Iterable[str]] | None = None,
+    derived: Mapping[str, str] | None = None,
     vault_path: str | Path = "./s3gc_vault",
     cdc_backend: Literal["postgres", "mysql"] | None = None,
     cdc_connection_url: str | None = None,
@@ -297,6 +331,9 @@ def create_config(
         mode=mode,
         retention_days=retention_days,
         exclude_prefixes=exclude_prefixes,
+        owned_prefixes=owned_prefixes,
+        folders={} if folders is None else folders,
+        derived={} if derived is None else derived,
         vault_path=vault_path,
         cdc_backend=cdc_backend,
         cdc_connection_url=cdc_connection_url,

@@ -93,6 +93,28 @@ def _number(text: str) -> float:
 
 def _tables(text: str) -> dict[str, list[str]]:
     """``users:avatar_url,cover;posts:body``."""
+    return _columns(text, "S3GC_TABLES")
+
+
+def _folders(text: str) -> dict[str, list[str]]:
+    return _columns(text, "S3GC_FOLDERS")
+
+
+def _derived(text: str) -> dict[str, str]:
+    """``thumbs/{key}_200.jpg -> {key}.jpg; …``."""
+    rules: dict[str, str] = {}
+    for part in text.split(";"):
+        if not part.strip():
+            continue
+        form, arrow, parent = (piece.strip() for piece in part.partition("->"))
+        if not arrow or not form or not parent:
+            got = _checks.show(part.strip())
+            raise ConfigError(f"S3GC_DERIVED must look like thumbs/{{key}}.jpg -> {{key}}.jpg; …, got {got}")
+        rules[form] = parent
+    return rules
+
+
+def _columns(text: str, variable: str) -> dict[str, list[str]]:
     tables: dict[str, list[str]] = {}
     for part in text.split(";"):
         if not part.strip():
@@ -100,13 +122,16 @@ def _tables(text: str) -> dict[str, list[str]]:
         table, colon, columns = part.strip().rpartition(":")
         if not colon or not table.strip() or not _list(columns):
             got = _checks.show(part.strip())
-            raise ConfigError(f"S3GC_TABLES must look like users:avatar_url,cover;posts:body, got {got}")
+            raise ConfigError(f"{variable} must look like users:avatar_url,cover;posts:body, got {got}")
         tables.setdefault(table.strip(), []).extend(_list(columns))
     return tables
 
 
 _PARSERS: dict[str, Callable[[str], Any]] = {
     "tables": _tables,
+    "folders": _folders,
+    "derived": _derived,
+    "owned_prefixes": _list,
     "sources": _list,
     "base_urls": _list,
     "exclude_prefixes": _list,

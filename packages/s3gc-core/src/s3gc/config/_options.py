@@ -30,8 +30,8 @@ class Option:
 
     @property
     def toml(self) -> str:
-        """The key in ``s3gc.toml``: a table for ``tables`` and ``safety``, else a plain key."""
-        return f"[{self.name}]" if self.name in ("tables", "safety") else self.name
+        """The key in ``s3gc.toml``: a table for those that map something, else a plain key."""
+        return f"[{self.name}]" if self.name in ("tables", "folders", "derived", "safety") else self.name
 
 
 class _Required:

@@ -8,18 +8,21 @@ from datetime import datetime
 from sqlalchemy import Connection
 
 from s3gc.errors import S3GCError
+from s3gc.registry._claims import Claims
 from s3gc.registry._database import Database, path_of
-from s3gc.registry._keys import key_hash
+from s3gc.registry._keys import folder_hash, key_hash
 from s3gc.registry._listing import CandidatePage, Listing
 from s3gc.registry._references import References, Resolved, SourceState
 
 __all__ = [
     "CandidatePage",
+    "Claims",
     "Listing",
     "References",
     "Registry",
     "Resolved",
     "SourceState",
+    "folder_hash",
     "key_hash",
     "path_of",
 ]
@@ -32,6 +35,7 @@ class Registry:
         self._database = Database(path_of(url))
         self.references = References(self._database)
         self.listing = Listing(self._database)
+        self.claims = Claims(self._database)
 
     async def open(self, store_url: str) -> None:
         """Open or create the registry of this bucket.

@@ -14,26 +14,32 @@ from sqlalchemy.pool import StaticPool
 
 from s3gc import _threads
 from s3gc.errors import ConfigError, S3GCError
+from s3gc.registry._claims import SCHEMA as CLAIMS_SCHEMA
 
 T = TypeVar("T")
 
 CACHE_KIB = 8 * 1024
 """SQLite's page cache. Fixed, so that memory doesn't grow with the bucket."""
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
-SCHEMA = """
+_SCHEMA = """
 CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS columns (
   id INTEGER PRIMARY KEY, source TEXT NOT NULL, tbl TEXT NOT NULL, col TEXT NOT NULL,
-  UNIQUE (source, tbl, col));
--- one row per mention of one key; the key's 64-bit hash stands for it (a collision only keeps too much)
+  folder INTEGER NOT NULL,
+  UNIQUE (source, tbl, col, folder));
+-- one row per mention of one key (or folder); a 64-bit hash stands for it (a collision only keeps too much)
 CREATE TABLE IF NOT EXISTS refs (
   col INTEGER NOT NULL, row_id TEXT NOT NULL, key_hash INTEGER NOT NULL,
   PRIMARY KEY (col, row_id, key_hash)) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS refs_by_key ON refs (key_hash);
+-- ordinal_good, references_good: as of the last cycle that nothing held; synced: when the position was taken
 CREATE TABLE IF NOT EXISTS sources (
-  name TEXT PRIMARY KEY, position TEXT NOT NULL, references_good INTEGER) WITHOUT ROWID;
+  name TEXT PRIMARY KEY, position TEXT NOT NULL, ordinal INTEGER, followed INTEGER NOT NULL,
+  synced INTEGER NOT NULL, references_good INTEGER, ordinal_good INTEGER) WITHOUT ROWID;
+-- keys that a change named since the last cycle: their grace begins at that moment
+CREATE TABLE IF NOT EXISTS touched (key_hash INTEGER PRIMARY KEY, at INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS unreferenced (
   key TEXT PRIMARY KEY, etag TEXT NOT NULL, modified INTEGER NOT NULL,
   since INTEGER NOT NULL, observations INTEGER NOT NULL, cycle TEXT NOT NULL) WITHOUT ROWID;
@@ -41,6 +47,7 @@ CREATE TABLE IF NOT EXISTS acknowledged (
   code TEXT NOT NULL, subject TEXT NOT NULL, reason TEXT NOT NULL, at TEXT NOT NULL,
   PRIMARY KEY (code, subject)) WITHOUT ROWID;
 """
+SCHEMA = _SCHEMA + CLAIMS_SCHEMA
 
 SCRATCH = """
 CREATE TABLE scratch.listing (
@@ -49,6 +56,11 @@ CREATE TABLE scratch.listing (
   ambiguous INTEGER NOT NULL);
 CREATE TABLE scratch.observed (n INTEGER PRIMARY KEY, since INTEGER NOT NULL, observations INTEGER NOT NULL);
 CREATE TABLE scratch.stage (col INTEGER NOT NULL, row_id TEXT NOT NULL, key_hash INTEGER NOT NULL);
+CREATE TABLE scratch.changed (
+  col INTEGER NOT NULL, row_id TEXT NOT NULL, PRIMARY KEY (col, row_id)) WITHOUT ROWID;
+-- what protects a listed object besides references to its own key: its folders and parents
+CREATE TABLE scratch.protectors (n INTEGER NOT NULL, key_hash INTEGER NOT NULL);
+CREATE TABLE scratch.spared (n INTEGER PRIMARY KEY, derived INTEGER NOT NULL);
 """
 
 
@@ -126,8 +138,8 @@ class Database:
                 connection.exec_driver_sql(statement)
         connection.commit()
 
-    async def run(self, work: Callable[[Connection], T]) -> T:
-        """Run ``work`` in the registry's thread, in one transaction."""
+    async def run(self, work: Callable[[Connection], T], *, scratch: bool = False) -> T:
+        """Run ``work`` in the registry's thread, in one transaction; the scratch database if asked for."""
         if self._limiter is None:
             raise S3GCError("the registry is not open")
 
@@ -136,6 +148,8 @@ class Database:
             if connection is None:
                 raise S3GCError("the registry is closed")
             try:
+                if scratch and not self._attached:
+                    self.reset_scratch(connection)
                 result = work(connection)
                 connection.commit()
             except BaseException:

@@ -1,4 +1,4 @@
-"""How a key stands in the registry."""
+"""How keys and folders stand in the registry."""
 
 from __future__ import annotations
 
@@ -9,4 +9,13 @@ def key_hash(key: str) -> int:
     """64 bits of BLAKE2b, signed for SQLite. Two keys with one hash protect each other: safe."""
     return int.from_bytes(
         blake2b(key.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "little", signed=True
+    )
+
+
+def folder_hash(folder: str) -> int:
+    """As :func:`key_hash`, of a folder that a row names: another space, for a folder is no key."""
+    return int.from_bytes(
+        blake2b(folder.encode("utf-8", "surrogatepass"), digest_size=8, person=b"folder").digest(),
+        "little",
+        signed=True,
     )

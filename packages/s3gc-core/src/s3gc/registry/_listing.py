@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Collection, Sequence
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable, Collection, Mapping, Sequence
+from datetime import datetime
 
 from attrs import frozen
 from sqlalchemy import Connection
@@ -12,31 +12,24 @@ from sqlalchemy import Connection
 from s3gc.model import Candidate, ObjectInfo
 from s3gc.registry._database import Database
 from s3gc.registry._keys import key_hash
+from s3gc.registry._times import micros, moment
 
-_KEEP_MOMENTS = 4_096
-"""Moments remembered: most candidates of a cycle share theirs."""
+_PAGE = 10_000  # listed keys whose protectors are worked out at once
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
+_FREE = (
+    "NOT EXISTS (SELECT 1 FROM refs r WHERE r.key_hash = l.key_hash)"
+    " AND NOT EXISTS (SELECT 1 FROM scratch.spared s WHERE s.n = l.n)"
+)
+"""A listed object that no reference protects."""
 
 _CANDIDATES = (
     "SELECT l.n, l.key, l.size, l.etag, l.modified, l.version_id, l.storage_class, l.ambiguous,"
     " u.since, u.observations FROM scratch.listing l LEFT JOIN scratch.observed u ON u.n = l.n"
-    " WHERE l.n > ? AND NOT EXISTS (SELECT 1 FROM refs r WHERE r.key_hash = l.key_hash)"
-    " ORDER BY l.n LIMIT ?"
+    f" WHERE l.n > ? AND {_FREE} ORDER BY l.n LIMIT ?"
 )
 
-
-@functools.lru_cache(_KEEP_MOMENTS)
-def micros(moment: datetime) -> int:
-    """Microseconds since 1970; exact."""
-    return (moment - _EPOCH) // _MICROSECOND
-
-
-@functools.lru_cache(_KEEP_MOMENTS)
-def moment(microseconds: int) -> datetime:
-    """The inverse of :func:`micros`."""
-    return _EPOCH + microseconds * _MICROSECOND
+Protectors = Callable[[str], tuple[Sequence[int], Sequence[int]]]
+"""Key → hashes whose references protect it besides its own: (folders, parents)."""
 
 
 @frozen
@@ -98,17 +91,80 @@ class Listing:
         """Objects listed."""
         return self._count
 
+    async def spare(self, protectors: Protectors) -> Mapping[str, int]:
+        """Find the listed objects that are protected by a folder or a parent that a row names.
+
+        Call it when the references are up to date. Returns how many were spared ``by_folder``, and how many
+        only as ``derived``.
+        """
+
+        def page(connection: Connection, after: int) -> int | None:
+            rows = connection.exec_driver_sql(
+                "SELECT n, key FROM scratch.listing WHERE n > ? ORDER BY n LIMIT ?", (after, _PAGE)
+            ).fetchall()
+            connection.exec_driver_sql("DELETE FROM scratch.protectors")
+            for kind in (0, 1):
+                hashes = [(n, value) for n, key in rows for value in protectors(key)[kind]]
+                if hashes:
+                    connection.exec_driver_sql("DELETE FROM scratch.protectors")
+                    connection.exec_driver_sql("INSERT INTO scratch.protectors VALUES (?, ?)", hashes)
+                    connection.exec_driver_sql(
+                        "INSERT OR IGNORE INTO scratch.spared SELECT p.n, ? FROM scratch.protectors p"
+                        " WHERE EXISTS (SELECT 1 FROM refs r WHERE r.key_hash = p.key_hash)",
+                        (kind,),
+                    )
+                    # A change that spoke of the folder or the parent spoke of the key.
+                    connection.exec_driver_sql(
+                        "INSERT INTO touched SELECT l.key_hash, MAX(t.at) FROM scratch.protectors p"
+                        " JOIN touched t ON t.key_hash = p.key_hash JOIN scratch.listing l ON l.n = p.n"
+                        " WHERE true GROUP BY l.key_hash"
+                        " ON CONFLICT (key_hash) DO UPDATE SET at = MAX(at, excluded.at)"
+                    )
+            return rows[-1][0] if len(rows) == _PAGE else None
+
+        after: int | None = 0
+        while after is not None:
+            after = await self._database.run(functools.partial(page, after=after))
+
+        def count(connection: Connection) -> dict[str, int]:
+            row = connection.exec_driver_sql(
+                "SELECT COALESCE(SUM(1 - s.derived), 0), COALESCE(SUM(s.derived), 0) FROM scratch.spared s"
+                " JOIN scratch.listing l ON l.n = s.n"
+                " WHERE NOT EXISTS (SELECT 1 FROM refs r WHERE r.key_hash = l.key_hash)"
+            ).one()
+            return {"by_folder": int(row[0]), "derived": int(row[1])}
+
+        return await self._database.run(count)
+
+    async def listed_among(self, hashes: Mapping[int, str]) -> Sequence[str]:
+        """Of keys by their hash: those that the listing has."""
+
+        def work(connection: Connection) -> list[str]:
+            one = "SELECT key FROM scratch.listing WHERE key_hash = ?"
+            found = []
+            for value, key in hashes.items():
+                rows = connection.exec_driver_sql(one, (value,)).fetchall()
+                if any(row[0] == key for row in rows):
+                    found.append(key)
+            return found
+
+        return await self._database.run(work)
+
     async def observe(self, cycle: str, now: datetime) -> None:
         """Note that each candidate was seen unreferenced in this cycle, and forget keys that were not.
 
         An object that was overwritten meanwhile begins anew; so does a key that was referenced in between.
+        Where a change told when a key's last reference went, or only spoke of it, its time begins there.
         """
 
         def work(connection: Connection) -> None:
-            connection.exec_driver_sql(
+            run = connection.exec_driver_sql
+            run("DELETE FROM unreferenced WHERE key IN (" + _TOUCHED_KEYS + ")")
+            run(
                 "INSERT INTO unreferenced (key, etag, modified, since, observations, cycle)"
-                " SELECT l.key, l.etag, l.modified, ?, 1, ? FROM scratch.listing l"
-                " WHERE NOT EXISTS (SELECT 1 FROM refs r WHERE r.key_hash = l.key_hash)"
+                " SELECT l.key, l.etag, l.modified, COALESCE(t.at, ?), 1, ? FROM scratch.listing l"
+                " LEFT JOIN touched t ON t.key_hash = l.key_hash"
+                f" WHERE {_FREE}"
                 " ON CONFLICT (key) DO UPDATE SET"
                 "  since = CASE WHEN etag = excluded.etag AND modified = excluded.modified"
                 "          THEN MIN(since, excluded.since) ELSE excluded.since END,"
@@ -117,9 +173,10 @@ class Listing:
                 "  etag = excluded.etag, modified = excluded.modified, cycle = excluded.cycle",
                 (micros(now), cycle),
             )
-            connection.exec_driver_sql("DELETE FROM unreferenced WHERE cycle <> ?", (cycle,))
+            run("DELETE FROM unreferenced WHERE cycle <> ?", (cycle,))
+            run("DELETE FROM touched")  # what they told stands in `unreferenced` now
             # Both are in key order by now, so this join is one pass over each.
-            connection.exec_driver_sql(
+            run(
                 "INSERT INTO scratch.observed SELECT l.n, u.since, u.observations"
                 " FROM scratch.listing l JOIN unreferenced u ON u.key = l.key"
             )
@@ -146,17 +203,27 @@ class Listing:
 
         return await self._database.run(work)
 
-    async def candidates_among(self, objects: Sequence[ObjectInfo], now: datetime) -> Sequence[Candidate]:
-        """These very objects with what was observed of them; the others count as free since ``now``."""
+    async def candidates_among(
+        self, objects: Sequence[ObjectInfo], now: datetime, protectors: Protectors
+    ) -> Sequence[Candidate]:
+        """These very objects with what was observed of them; the others count as free since ``now``.
+
+        One that a change has spoken of since the last cycle is free since that change, and not observed.
+        """
         one = "SELECT since, observations FROM unreferenced WHERE key = ? AND etag = ? AND modified = ?"
 
         def work(connection: Connection) -> list[Candidate]:
             found: list[Candidate] = []
+            spoken = bool(connection.exec_driver_sql("SELECT 1 FROM touched LIMIT 1").first())
             for info in objects:
+                touched = _spoken_of(connection, info.key, protectors) if spoken else None
                 row = connection.exec_driver_sql(
                     one, (info.key, info.etag, micros(info.last_modified))
                 ).first()
-                found.append(Candidate(info, moment(row[0]), row[1]) if row else Candidate(info, now, 0))
+                if touched is not None:
+                    found.append(Candidate(info, moment(touched), 0))
+                else:
+                    found.append(Candidate(info, moment(row[0]), row[1]) if row else Candidate(info, now, 0))
             return found
 
         return await self._database.run(work)
@@ -169,3 +236,28 @@ class Listing:
 
         if keys:
             await self._database.run(work)
+
+    async def forget_all(self) -> None:
+        """Nobody knows what happened to the references meanwhile: every grace begins anew."""
+
+        def work(connection: Connection) -> None:
+            connection.exec_driver_sql("DELETE FROM unreferenced")
+            connection.exec_driver_sql("DELETE FROM touched")
+
+        await self._database.run(work)
+
+
+def _spoken_of(connection: Connection, key: str, protectors: Protectors) -> int | None:
+    """When a change last spoke of the key, its folders or its parents; None: not since the last cycle."""
+    folders, parents = protectors(key)
+    hashes = (key_hash(key), *folders, *parents)
+    marks = ", ".join("?" * len(hashes))
+    found = connection.exec_driver_sql(
+        f"SELECT MAX(at) FROM touched WHERE key_hash IN ({marks})",
+        hashes,
+    ).scalar_one()
+    return None if found is None else int(found)
+
+
+_TOUCHED_KEYS = "SELECT l.key FROM touched t JOIN scratch.listing l ON l.key_hash = t.key_hash"
+"""Listed keys that a change has spoken of since the last cycle."""

@@ -1,15 +1,20 @@
-"""References by source: staged by a scan, applied in one transaction together with the position."""
+"""References by source: scanned or changed, always applied in one transaction together with the position."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from datetime import datetime
 
 from attrs import frozen
 from sqlalchemy import Connection
 
-from s3gc.model import Column, Position, Reference
+from s3gc.model import ChangeBatch, Column, Position, Reference
+from s3gc.registry._columns import Columns
 from s3gc.registry._database import Database
-from s3gc.registry._keys import key_hash
+from s3gc.registry._keys import folder_hash, key_hash
+from s3gc.registry._times import micros
+
+_CHUNK = 500  # values in one IN (…)
 
 
 @frozen
@@ -19,6 +24,9 @@ class SourceState:
     position: str
     references: int
     references_good: int | None  # at the last cycle that no breaker held; None before the first
+    ordinal: int | None = None  # of the position
+    ordinal_good: int | None = None  # at the last cycle that no breaker held
+    followed: bool = False  # the position is one that changes can be told from
 
 
 @frozen
@@ -30,11 +38,13 @@ class Resolved:
 
 
 class References:
-    """The registry's rows: (source, table, row id, column) → key."""
+    """The registry's rows: (source, table, row id, column) → key or folder."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._columns: dict[tuple[str, str, str], int] = {}
+        self._columns = Columns()
+
+    # ------------------------------------------------------------------ a scan
 
     async def begin(self) -> None:
         """Empty the stage."""
@@ -44,36 +54,33 @@ class References:
             connection.exec_driver_sql("DELETE FROM scratch.stage")
             self._columns.clear()  # never trust ids of a transaction that may have been undone
 
-        await self._database.run(work)
+        await self._database.run(work, scratch=True)
 
     async def stage(self, source: str, references: Sequence[Reference]) -> None:
         """Add references of a running scan; they count for nothing before :meth:`apply`."""
 
         def work(connection: Connection) -> None:
-            known = self._columns
-            rows = []
-            for reference in references:
-                name = (source, reference.table, reference.column)
-                column = known.get(name)
-                if column is None:
-                    column = known[name] = self._column_id(connection, name)
-                rows.append((column, reference.row_id, key_hash(reference.key)))
+            columns = self._columns
+            rows = [
+                (
+                    columns.id_of(connection, source, reference.table, reference.column, reference.prefix),
+                    reference.row_id,
+                    hash_of(reference),
+                )
+                for reference in references
+            ]
             connection.exec_driver_sql("INSERT INTO scratch.stage VALUES (?, ?, ?)", rows)
 
         if references:
             await self._database.run(work)
 
-    @staticmethod
-    def _column_id(connection: Connection, name: tuple[str, str, str]) -> int:
-        connection.exec_driver_sql("INSERT OR IGNORE INTO columns (source, tbl, col) VALUES (?, ?, ?)", name)
-        return int(
-            connection.exec_driver_sql(
-                "SELECT id FROM columns WHERE source = ? AND tbl = ? AND col = ?", name
-            ).scalar_one()
-        )
+    async def apply(self, source: str, position: Position, at: datetime, *, followed: bool = False) -> None:
+        """Make the staged rows the source's: delete what differs, insert what is new, note the position.
 
-    async def apply(self, source: str, position: Position) -> None:
-        """Make the staged rows the source's: delete what differs, insert what is new, note the position."""
+        Args:
+            at: a moment before the position was taken, by the store's clock.
+            followed: whether changes are told from this position on.
+        """
 
         def work(connection: Connection) -> None:
             connection.exec_driver_sql("CREATE INDEX scratch.staged ON stage (col, row_id, key_hash)")
@@ -87,14 +94,65 @@ class References:
                 "INSERT OR IGNORE INTO refs SELECT col, row_id, key_hash FROM scratch.stage"
                 " ORDER BY col, row_id, key_hash"
             )
-            connection.exec_driver_sql(
-                "INSERT INTO sources (name, position) VALUES (?, ?)"
-                " ON CONFLICT (name) DO UPDATE SET position = excluded.position",
-                (source, position.value),
-            )
+            _move(connection, source, position, at, followed)
             connection.exec_driver_sql("DROP INDEX scratch.staged")
 
         await self._database.run(work)
+
+    # ------------------------------------------------------------------ changes
+
+    async def change(self, source: str, batch: ChangeBatch, synced: datetime) -> None:
+        """Apply changes and their position in one transaction. What was applied before changes nothing.
+
+        Every key that a change took away or spoke of is noted as touched, at the change's own time: its
+        grace begins there. That time is not believed where it lies before the last position (a clock that
+        is behind would shorten a grace): until then the key was known to be referenced.
+
+        Args:
+            synced: a moment before the fence that is being caught up with, by the store's clock.
+        """
+
+        def work(connection: Connection) -> None:
+            self._columns.clear()
+            row = connection.exec_driver_sql(
+                "SELECT synced FROM sources WHERE name = ?", (source,)
+            ).fetchone()
+            known_until = row[0] if row else micros(synced)
+            moment = max(known_until, micros(batch.at or synced))
+            change = _Change(connection, self._columns, source, moment)
+            for table in batch.emptied:
+                change.empty(table)
+            for one in batch.changes:
+                change.add(one.table, one.row_id, one.references, one.columns, one.previous_row_id)
+                change.touch(key_hash(key) for key in one.named)
+            change.flush()
+            # `synced` stays: more batches of this catching-up may have happened since.
+            connection.exec_driver_sql(
+                "UPDATE sources SET position = ?, ordinal = ? WHERE name = ?",
+                (batch.position.value, batch.position.ordinal, source),
+            )
+
+        await self._database.run(work, scratch=True)
+
+    async def caught_up(self, source: str, synced: datetime) -> None:
+        """All changes up to a fence that was taken after ``synced`` are applied."""
+
+        def work(connection: Connection) -> None:
+            connection.exec_driver_sql(
+                "UPDATE sources SET synced = ? WHERE name = ?", (micros(synced), source)
+            )
+
+        await self._database.run(work)
+
+    async def lose_position(self, source: str) -> None:
+        """Its changes can't be followed from here any more: the next sync scans anew."""
+
+        def work(connection: Connection) -> None:
+            connection.exec_driver_sql("UPDATE sources SET followed = 0 WHERE name = ?", (source,))
+
+        await self._database.run(work)
+
+    # ------------------------------------------------------------------ sources
 
     async def forget_others(self, sources: Collection[str]) -> None:
         """Drop rows of sources that the configuration no longer has."""
@@ -124,27 +182,51 @@ class References:
                 ).fetchall()
             )
             return {
-                name: SourceState(position, counted.get(name) or 0, good)
-                for name, position, good in connection.exec_driver_sql(
-                    "SELECT name, position, references_good FROM sources"
+                name: SourceState(
+                    position, counted.get(name) or 0, good, ordinal, ordinal_good, bool(followed)
+                )
+                for name, position, ordinal, followed, good, ordinal_good in connection.exec_driver_sql(
+                    "SELECT name, position, ordinal, followed, references_good, ordinal_good FROM sources"
                 )
             }
 
         return await self._database.run(work)
 
+    async def state(self, source: str) -> SourceState | None:
+        """What is held of one source, without counting; None before its first sync."""
+
+        def work(connection: Connection) -> SourceState | None:
+            row = connection.exec_driver_sql(
+                "SELECT position, ordinal, followed, references_good, ordinal_good FROM sources"
+                " WHERE name = ?",
+                (source,),
+            ).fetchone()
+            if row is None:
+                return None
+            position, ordinal, followed, good, ordinal_good = row
+            return SourceState(position, 0, good, ordinal, ordinal_good, bool(followed))
+
+        return await self._database.run(work)
+
     async def mark_good(self, counts: Mapping[str, int]) -> None:
-        """Remember how many references each source had in a cycle that nothing held."""
+        """Remember how many references each source had, and where it stood, in a cycle that nothing held."""
 
         def work(connection: Connection) -> None:
             for name, count in counts.items():
                 connection.exec_driver_sql(
-                    "UPDATE sources SET references_good = ? WHERE name = ?", (count, name)
+                    "UPDATE sources SET references_good = ?, ordinal_good = ordinal WHERE name = ?",
+                    (count, name),
                 )
 
         await self._database.run(work)
 
+    # ------------------------------------------------------------------ questions
+
     async def resolved(self) -> Mapping[tuple[str, Column], Resolved]:
-        """By source and column: of all mentions, those which name an object of the last listing."""
+        """By source and column: of all mentions, those which name an object of the last listing.
+
+        A column of folders is left out: a folder may be empty.
+        """
 
         def work(connection: Connection) -> dict[tuple[str, Column], Resolved]:
             return {
@@ -152,7 +234,40 @@ class References:
                 for source, table, column, mentions, resolved in connection.exec_driver_sql(
                     "SELECT c.source, c.tbl, c.col, COUNT(*), SUM(m.hit) FROM ("
                     " SELECT col, MAX(EXISTS (SELECT 1 FROM scratch.listing l WHERE l.key_hash = r.key_hash))"
-                    " AS hit FROM refs r GROUP BY col, row_id) m JOIN columns c ON c.id = m.col GROUP BY c.id"
+                    " AS hit FROM refs r GROUP BY col, row_id) m JOIN columns c ON c.id = m.col"
+                    " WHERE NOT EXISTS (SELECT 1 FROM columns f WHERE f.source = c.source AND f.tbl = c.tbl"
+                    "  AND f.col = c.col AND f.folder = 1)"
+                    " GROUP BY c.id"
+                )
+            }
+
+        return await self._database.run(work)
+
+    async def unresolved(self, source: str, column: Column, limit: int) -> Sequence[str]:
+        """Ids of some rows whose mention in this column names no object of the last listing."""
+
+        def work(connection: Connection) -> list[str]:
+            rows = connection.exec_driver_sql(
+                "SELECT r.row_id FROM refs r JOIN columns c ON c.id = r.col"
+                " WHERE c.source = ? AND c.tbl = ? AND c.col = ? AND c.folder = 0 GROUP BY r.col, r.row_id"
+                " HAVING NOT MAX(EXISTS (SELECT 1 FROM scratch.listing l WHERE l.key_hash = r.key_hash))"
+                " LIMIT ?",
+                (source, column.table, column.column, limit),
+            )
+            return [str(row[0]) for row in rows]
+
+        return await self._database.run(work)
+
+    async def values(self, source: str) -> Mapping[Column, int]:
+        """By column, in how many rows the registry has something of it."""
+
+        def work(connection: Connection) -> dict[Column, int]:
+            return {
+                Column(table, column): count
+                for table, column, count in connection.exec_driver_sql(
+                    "SELECT c.tbl, c.col, COUNT(DISTINCT r.row_id) FROM columns c JOIN refs r ON r.col = c.id"
+                    " WHERE c.source = ? GROUP BY c.tbl, c.col",
+                    (source,),
                 )
             }
 
@@ -167,3 +282,147 @@ class References:
             return int(count.scalar_one())
 
         return await self._database.run(work)
+
+    async def held(self, hashes: Collection[int]) -> frozenset[int]:
+        """Those of these hashes that a row names."""
+        every = list(hashes)
+
+        def work(connection: Connection) -> frozenset[int]:
+            found: set[int] = set()
+            for start in range(0, len(every), _CHUNK):
+                some = every[start : start + _CHUNK]
+                marks = ", ".join("?" * len(some))
+                found.update(
+                    row[0]
+                    for row in connection.exec_driver_sql(
+                        f"SELECT DISTINCT key_hash FROM refs WHERE key_hash IN ({marks})",
+                        tuple(some),
+                    )
+                )
+            return frozenset(found)
+
+        return await self._database.run(work) if every else frozenset()
+
+    async def has_folders(self) -> bool:
+        """Whether any row names, or ever named, a folder."""
+
+        def work(connection: Connection) -> bool:
+            return connection.exec_driver_sql("SELECT 1 FROM columns WHERE folder = 1").first() is not None
+
+        return await self._database.run(work)
+
+
+def hash_of(reference: Reference) -> int:
+    """The hash under which a reference stands."""
+    return folder_hash(reference.key) if reference.prefix else key_hash(reference.key)
+
+
+def _move(connection: Connection, source: str, position: Position, at: datetime, followed: bool) -> None:
+    connection.exec_driver_sql(
+        "INSERT INTO sources (name, position, ordinal, followed, synced) VALUES (?, ?, ?, ?, ?)"
+        " ON CONFLICT (name) DO UPDATE SET position = excluded.position, ordinal = excluded.ordinal,"
+        " followed = excluded.followed, synced = excluded.synced",
+        (source, position.value, position.ordinal, followed, micros(at)),
+    )
+
+
+class _Change:
+    """A batch of changes on its way into the registry: gathered by row, written by sets of rows."""
+
+    def __init__(self, connection: Connection, columns: Columns, source: str, moment: int) -> None:
+        self._connection = connection
+        self._columns = columns
+        self._source = source
+        self._moment = moment
+        self._rows: dict[tuple[int, str], set[int]] = {}  # (column, row) → all that it names afterwards
+        self._touched: set[int] = set()
+
+    def touch(self, hashes: Iterable[int]) -> None:
+        self._touched.update(hashes)
+
+    def empty(self, table: str) -> None:
+        """All rows of a table are gone."""
+        self.flush()
+        for column in self._columns.of_table(self._connection, self._source, table):
+            self.touch(
+                row[0]
+                for row in self._connection.exec_driver_sql(
+                    "SELECT key_hash FROM refs WHERE col = ?", (column,)
+                )
+            )
+            self._connection.exec_driver_sql("DELETE FROM refs WHERE col = ?", (column,))
+
+    def add(
+        self,
+        table: str,
+        row_id: str,
+        references: Sequence[Reference],
+        columns: frozenset[str] | None,
+        previous: str | None,
+    ) -> None:
+        """One row's change."""
+        named: dict[int, set[int]] = {
+            column: set()
+            for name, column in self._columns.named(self._connection, self._source, table)
+            if columns is None or name in columns
+        }
+        for one in references:
+            column = self._columns.id_of(self._connection, self._source, table, one.column, one.prefix)
+            named.setdefault(column, set()).add(hash_of(one))
+        if previous is not None and previous != row_id:
+            self._rename(table, previous, row_id, named)
+        for column, hashes in named.items():
+            before = self._rows.get((column, row_id))
+            if before is not None:  # a change of this batch that another one has replaced
+                self._touched |= before - hashes
+            self._rows[column, row_id] = hashes
+
+    def _rename(self, table: str, previous: str, row_id: str, named: Collection[int]) -> None:
+        """The row got another id: what the change doesn't tell goes with it."""
+        self.flush()
+        for _, column in self._columns.named(self._connection, self._source, table):
+            if column in named:
+                self._rows[column, previous] = set()
+            else:
+                self._connection.exec_driver_sql(
+                    "INSERT OR IGNORE INTO refs SELECT col, ?, key_hash FROM refs"
+                    " WHERE col = ? AND row_id = ?",
+                    (row_id, column, previous),
+                )
+                self._connection.exec_driver_sql(
+                    "DELETE FROM refs WHERE col = ? AND row_id = ?", (column, previous)
+                )
+
+    def flush(self) -> None:
+        """Write what was gathered: delete what differs, insert what is new."""
+        run = self._connection.exec_driver_sql
+        if self._rows:
+            run("DELETE FROM scratch.changed")
+            run("DELETE FROM scratch.stage")
+            run("INSERT INTO scratch.changed VALUES (?, ?)", list(self._rows))
+            staged = [(*at, value) for at, hashes in self._rows.items() for value in hashes]
+            if staged:
+                run("INSERT INTO scratch.stage VALUES (?, ?, ?)", staged)
+            run("CREATE INDEX scratch.staged ON stage (col, row_id, key_hash)")
+            gone = run(
+                "SELECT r.col, r.row_id, r.key_hash FROM scratch.changed c"
+                " JOIN refs r ON r.col = c.col AND r.row_id = c.row_id"
+                " WHERE NOT EXISTS (SELECT 1 FROM scratch.stage s"
+                "  WHERE s.col = r.col AND s.row_id = r.row_id AND s.key_hash = r.key_hash)"
+            ).fetchall()
+            if gone:
+                self.touch(row[2] for row in gone)
+                run(
+                    "DELETE FROM refs WHERE col = ? AND row_id = ? AND key_hash = ?",
+                    [tuple(row) for row in gone],
+                )
+            run("INSERT OR IGNORE INTO refs SELECT col, row_id, key_hash FROM scratch.stage")
+            run("DROP INDEX scratch.staged")
+            self._rows.clear()
+        if self._touched:
+            run(
+                "INSERT INTO touched VALUES (?, ?)"
+                " ON CONFLICT (key_hash) DO UPDATE SET at = MAX(at, excluded.at)",
+                [(value, self._moment) for value in self._touched],
+            )
+            self._touched.clear()

@@ -81,6 +81,7 @@ class LocalVault(Vault):
         if identity is None:
             identity = await self._create(store_url, create)
         require_bucket(self.folder, identity, store_url)
+        self.id = identity.vault_id
         self._bucket = store_url
         journal = self._journal_of(identity)
         try:

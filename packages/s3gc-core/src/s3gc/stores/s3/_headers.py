@@ -112,7 +112,21 @@ def read_info(headers: Mapping[str, str], key: str) -> ObjectInfo:
         last_modified=read_date(headers, "last-modified", doing),
         version_id=headers.get("x-amz-version-id"),
         storage_class=headers.get("x-amz-storage-class"),
+        locked=read_lock(headers),
     )
+
+
+def read_lock(headers: Mapping[str, str]) -> str | None:
+    """Why the object is locked (Amazon S3 API reference, "GetObject": object lock headers), or None.
+
+    A retention counts also after its end: S3 sends it as long as it was set, and to keep is safe.
+    """
+    if headers.get("x-amz-object-lock-legal-hold", "OFF").upper() != "OFF":
+        return "a legal hold is on it"
+    mode = headers.get("x-amz-object-lock-mode")
+    if mode is None:
+        return None
+    return f"object lock {mode} until {headers.get('x-amz-object-lock-retain-until-date', 'an unknown day')}"
 
 
 def quoted_etag(etag: str) -> str:

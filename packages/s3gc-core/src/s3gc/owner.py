@@ -1,0 +1,107 @@
+"""Whose bucket this is: each vault that deletes here leaves a mark in the bucket, with the prefixes it owns.
+
+Pins in the journal notice another database. They can't notice another *vault*: a staging configuration that
+points at the production bucket brings an empty journal of its own. The mark in the bucket does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+from collections.abc import AsyncIterator, Sequence
+from contextlib import aclosing
+
+from attrs import frozen
+
+from s3gc.abc import RESERVED_PREFIX
+from s3gc.errors import PreconditionFailed, StoreError
+from s3gc.gates import prefix_start
+from s3gc.model import Mode, ObjectAttributes, ObjectInfo
+from s3gc.parts import Parts
+
+FOLDER = f"{RESERVED_PREFIX}owner/"
+MOST_BYTES = 1024 * 1024
+"""A mark is small; anything larger isn't one."""
+
+
+@frozen
+class Mark:
+    """One vault's claim on the bucket, or on a part of it."""
+
+    info: ObjectInfo
+    vault: str
+    prefixes: Sequence[str]  # as keys begin; empty: the whole bucket
+
+    def overlaps(self, prefixes: Sequence[str]) -> bool:
+        """Whether a key could belong to both."""
+        if not self.prefixes or not prefixes:
+            return True
+        return any(a.startswith(b) or b.startswith(a) for a in self.prefixes for b in prefixes)
+
+
+def own_prefixes(parts: Parts) -> list[str]:
+    """How the keys begin that this configuration owns; empty: all."""
+    return sorted(prefix_start(prefix) for prefix in parts.config.owned_prefixes)
+
+
+async def problem(parts: Parts) -> str | None:
+    """What another vault's mark says against this one, or None.
+
+    Raises:
+        StoreError: the marks can't be read.
+    """
+    async for mark in _foreign(parts):
+        part = f"its part {', '.join(mark.prefixes)}" if mark.prefixes else "it"
+        return f"{parts.store.url} belongs to another vault ({mark.vault}), which has collected {part}"
+    return None
+
+
+async def bind(parts: Parts) -> None:
+    """Leave this vault's mark, in place of those that a person has acknowledged. Only where we delete."""
+    if parts.config.mode is not Mode.EXECUTE:
+        return
+    async for mark in _foreign(parts):
+        await parts.store.delete(mark.info.key, if_match=mark.info.etag)
+    prefixes = own_prefixes(parts)
+    name = hashlib.sha256("\n".join([parts.vault.id, *prefixes]).encode()).hexdigest()[:32]
+    body = json.dumps({"vault": parts.vault.id, "prefixes": prefixes}).encode()
+    if await parts.store.stat(FOLDER + name) is None:
+        # A cycle whose answer was lost may have left it already.
+        with contextlib.suppress(PreconditionFailed):
+            await parts.store.put(
+                FOLDER + name,
+                body,
+                size=len(body),
+                attributes=ObjectAttributes(content_type="application/json"),
+                if_none_match=True,
+            )
+
+
+async def _foreign(parts: Parts) -> AsyncIterator[Mark]:
+    """Other vaults' marks on what is ours."""
+    prefixes = own_prefixes(parts)
+    async with aclosing(parts.store.list(prefix=FOLDER)) as pages:  # type: ignore[type-var]
+        async for page in pages:
+            for info in page:
+                mark = await _read(parts, info)
+                if mark is not None and mark.vault != parts.vault.id and mark.overlaps(prefixes):
+                    yield mark
+
+
+async def _read(parts: Parts, info: ObjectInfo) -> Mark | None:
+    """A mark; None when it went meanwhile. One that can't be read owns everything: nobody knows what."""
+    if info.size > MOST_BYTES:
+        return Mark(info, f"unknown: {info.key} is no mark of s3gc", ())
+    try:
+        async with parts.store.get(info.key, if_match=info.etag) as reader:
+            body = b"".join([chunk async for chunk in reader.chunks()])
+    except PreconditionFailed:
+        if await parts.store.stat(info.key) is None:
+            return None
+        raise StoreError(f"{info.key} was written again while it was read: try again") from None
+    try:
+        told = json.loads(body)
+        return Mark(info, str(told["vault"]), [str(prefix) for prefix in told["prefixes"]])
+    except (ValueError, TypeError, KeyError):
+        return Mark(info, f"unknown: {info.key} can't be read", ())
