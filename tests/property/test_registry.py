@@ -30,6 +30,11 @@ def listed(objects: dict[str, int]) -> list[ObjectInfo]:
     ]
 
 
+def nothing(key: str) -> tuple[list[int], list[int]]:
+    """No folder and no parent protects a key."""
+    return [], []
+
+
 async def cycle(
     registry: Registry, name: str, now: datetime, objects: list[ObjectInfo], rows: Sequence[Reference]
 ) -> None:
@@ -40,7 +45,7 @@ async def cycle(
     await registry.references.begin()
     for row in rows:
         await registry.references.stage("db", [row])
-    await registry.references.apply("db", Position("db", name))
+    await registry.references.apply("db", Position("db", name), now)
     await registry.listing.observe(name, now)
 
 
@@ -75,7 +80,7 @@ def test_the_registry_is_what_the_model_says(cycles: list[tuple[dict[str, int], 
                     (one.object.key, int(one.object.etag[-1])): (one.unreferenced_since, one.observations)
                     for one in found
                 } == free
-                again = await registry.listing.candidates_among([one.object for one in found], now)
+                again = await registry.listing.candidates_among([one.object for one in found], now, nothing)
                 assert list(again) == found
                 states = await registry.references.states()
                 assert states["db"].references == len({(row.table, row.row_id, row.key) for row in rows})
@@ -108,7 +113,7 @@ def test_a_scan_that_was_not_applied_changes_nothing(first: list[Reference], sec
             assert {key: await registry.references.count_of(key) for key in before} == before
             await registry.references.begin()
             await registry.references.stage("db", first)
-            await registry.references.apply("db", Position("db", "2"))
+            await registry.references.apply("db", Position("db", "2"), START)
             assert {key: await registry.references.count_of(key) for key in before} == before
             await registry.aclose()
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from attrs import evolve
 
 from s3gc import Safety
 from s3gc import breakers as b
-from s3gc.model import Column, ColumnCount, SourceIdentity, StoreCapabilities
+from s3gc.model import Column, ColumnCount, SourceIdentity, StoreCapabilities, UntrackedColumn
 from s3gc.registry import Resolved, SourceState
 
 COLUMN = Column("users", "avatar")
@@ -33,6 +34,9 @@ def evidence(
         columns={"db": [COLUMN]},
         resolved={("db", COLUMN): Resolved(mentions, resolved)},
     )
+
+
+OTHER = Column("posts", "cover")
 
 
 def codes(found: b.Evidence, safety: Safety = FULL) -> list[str]:
@@ -76,6 +80,43 @@ def test_reference_drop_trips_beyond_its_share() -> None:
 def test_resolve_rate_trips_below_its_share() -> None:
     assert codes(evidence(mentions=100, resolved=50)) == []
     assert codes(evidence(mentions=100, resolved=49)) == ["resolve_rate"]
+
+
+def test_a_column_that_reads_well_doesnt_hide_one_that_doesnt() -> None:
+    found = evolve(
+        evidence(mentions=1000, resolved=1000),
+        resolved={("db", COLUMN): Resolved(1000, 1000), ("db", OTHER): Resolved(10, 4)},
+        examples={("db", OTHER): ["row 7: 'x.jpg'"]},
+    )
+    [tripped] = b.before_candidates(found, FULL)
+    assert (tripped.code, tripped.subject) == ("resolve_rate", "db:posts.cover")
+    assert "row 7: 'x.jpg'" in tripped.reason
+
+
+def test_lost_changes_trip_whatever_the_numbers_are() -> None:
+    assert codes(evolve(evidence(), lost={"db": "slot gone"}), Safety.none()) == ["position_lost"]
+
+
+def test_a_source_that_went_back_trips() -> None:
+    def at(now: int | None, good: int | None) -> b.Evidence:
+        return evolve(evidence(), states={"db": SourceState("x", 90, None, now, good)})
+
+    assert codes(at(9, 10), Safety.none()) == ["position_went_back"]
+    assert codes(at(10, 10)) == codes(at(11, 10)) == codes(at(None, 10)) == codes(at(9, None)) == []
+
+
+def test_an_untracked_column_trips_only_if_its_values_name_objects() -> None:
+    column = UntrackedColumn("users", "banner", "text", ["a", "b"], 2)
+    assert codes(evolve(evidence(), untracked=[("db", column, [])])) == []
+    [tripped] = b.before_candidates(evolve(evidence(), untracked=[("db", column, ["a"])]), Safety.none())
+    assert (tripped.code, tripped.subject) == ("untracked_column", "db:users.banner")
+
+
+def test_a_disagreement_names_both_evidences() -> None:
+    assert b.registry_disagrees({}) == []
+    [tripped] = b.registry_disagrees({"a": "db: users.avatar of row 1 names 'a'"})
+    assert tripped.evidence["registry"] == "no reference"
+    assert "row 1" in tripped.reason
 
 
 def test_an_empty_bucket_can_resolve_nothing_and_lose_nothing() -> None:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from s3gc import Candidate, Moment, ObjectInfo, Safety
 from s3gc.abc import RESERVED_PREFIX, Gate
+from s3gc.derivation import Derivation
 from s3gc.gates import (
     AmbiguousKey,
     Archived,
@@ -20,6 +21,7 @@ from s3gc.gates import (
     first_objection,
     standard_gates,
 )
+from s3gc.protection import Protection
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -38,7 +40,13 @@ def candidate(
     return Candidate(info, NOW - free, observations)
 
 
-GATES = standard_gates(exclude_prefixes=["images"], retention=7 * DAY, safety=Safety.full())
+GATES = standard_gates(
+    exclude_prefixes=["images"],
+    owned_prefixes=["a*", "images", "b"],
+    protection=Protection(Derivation({"a/{key}-{x}": "{key}"})),
+    retention=7 * DAY,
+    safety=Safety.full(),
+)
 
 
 @pytest.mark.parametrize(
@@ -46,7 +54,9 @@ GATES = standard_gates(exclude_prefixes=["images"], retention=7 * DAY, safety=Sa
     [
         (candidate(ambiguous=True), "ambiguous_key"),
         (candidate("images/a.jpg"), "excluded_prefix"),
-        (candidate(RESERVED_PREFIX + "probe/1"), "excluded_prefix"),
+        (candidate("b2/a.jpg"), "not_owned"),
+        (candidate("b"), "not_owned"),
+        (candidate("a/" + "-" * 1020), "unclear_parent"),
         (candidate(age=timedelta(days=6, hours=23)), "too_young"),
         (candidate(storage_class="GLACIER"), "archived"),
         (candidate(storage_class="DEEP_ARCHIVE"), "archived"),

@@ -107,6 +107,10 @@ async def test_a_dry_run_and_a_held_cycle_bind_nothing(tmp_path: Path) -> None:
     empty = Database("half restored", "5")
     empty.rows.clear()
     assert await world.held(empty) == ["no_references"]
+    assert await world.held(PRODUCTION) == ["no_references"], "a breaker stays until it is acknowledged"
+    async with world.open(PRODUCTION) as gc:
+        [waiting] = await gc.breakers()
+        await gc.acknowledge(waiting.code, "a database was half restored", subject=waiting.subject)
     assert await world.held(PRODUCTION) == []
     async with world.open(Database("staging", "6"), mode="dry_run") as gc:
         assert [breaker.code for breaker in (await gc.plan()).held_by] == ["identity_changed"]

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 
 from attrs import evolve, field, frozen, mutable
 
-from s3gc.abc import ObjectReader, ObjectStore, ReferenceSource
+from s3gc.abc import RESERVED_PREFIX, ObjectReader, ObjectStore, ReferenceSource
 from s3gc.clock import Clock
 from s3gc.errors import AmbiguousKey, PreconditionFailed, StoreError
 from s3gc.model import (
@@ -86,8 +86,10 @@ class FakeStore(ObjectStore):
         self._objects.pop(key, None)
 
     def contents(self) -> dict[str, bytes]:
-        """All keys and their bytes."""
-        return {key: stored.body for key, stored in self._objects.items()}
+        """All keys and their bytes, but for what s3gc keeps there itself."""
+        return {
+            key: stored.body for key, stored in self._objects.items() if not key.startswith(RESERVED_PREFIX)
+        }
 
     async def list(self, prefix: str = "", start_after: str = "") -> AsyncIterator[Sequence[ObjectInfo]]:
         page: list[ObjectInfo] = []
