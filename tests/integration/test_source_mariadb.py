@@ -150,6 +150,39 @@ async def test_identity_tells_server_and_database(mariadb_url: str) -> None:
     assert details["server_id"] == "1"
 
 
+async def test_ordinals_grow_and_need_no_privilege_beyond_a_fences(
+    mariadb_url: str, joe_url: str, mariadb_server: Server
+) -> None:
+    mariadb_server.admin("GRANT PROCESS ON *.* TO joe@'127.0.0.1'")
+    ordinals: list[int] = []
+    async with opened(joe_url, {"t": ["v"]}) as source, session(mariadb_url) as db:
+        for statement in ("CREATE TABLE t (v text)", "INSERT INTO t VALUES ('a.jpg')", "FLUSH BINARY LOGS"):
+            await db.run(statement)
+            position = await source.fence(PATIENCE)
+            assert position.ordinal is not None
+            ordinals.append(position.ordinal)
+    file, at = mariadb_server.admin("SHOW MASTER STATUS").split()[:2]
+    assert ordinals[-1] == (int(file.rpartition(".")[2]) << 32) + int(at)
+    assert ordinals == sorted(set(ordinals))
+
+
+async def test_folders_are_told_and_found(mariadb_url: str) -> None:
+    async with session(mariadb_url) as db:
+        await db.run(
+            "CREATE TABLE albums (id int PRIMARY KEY, way text, number uuid, cover text)",
+            "INSERT INTO albums VALUES (1, '/photos/7/', '00000000-0000-0000-0000-000000000007', 'covers/7')",
+        )
+    tables = {"albums": ["way", "number", "cover"]}
+    async with opened(mariadb_url, tables, folders={"albums": ["way", "number"]}) as source:
+        await source.check()
+        every = await scanned(source)
+        assert Reference("photos/7/", "albums", "1", "way", prefix=True) in every
+        assert Reference("photos/7/", "albums", "1", "way") in every
+        assert Reference("covers/7/", "albums", "1", "cover", prefix=True) not in every
+        keys = ["photos/7/8/9.jpg", f"{7:032}/x.jpg", "covers/7/x.jpg"]
+        assert {r.key async for r in source.find(keys)} == {"photos/7/", f"{7:032}/"}
+
+
 async def test_a_fence_needs_process_and_says_so(
     mariadb_url: str, joe_url: str, mariadb_server: Server
 ) -> None:

@@ -352,6 +352,37 @@ async def test_positions_grow(postgres_url: str) -> None:
         second = await source.fence(PATIENCE)
     assert len(first.value) == len(second.value) == 16
     assert first.value < second.value
+    assert first.ordinal is not None
+    assert second.ordinal is not None
+    assert first.ordinal < second.ordinal
+    assert second.ordinal == int(second.value, 16)
+
+
+async def test_folders_are_told_and_found(postgres_url: str) -> None:
+    number = uuid.uuid4()
+    async with session(postgres_url) as db:
+        await db.run(
+            f"""
+            CREATE TABLE albums (id int PRIMARY KEY, way text, ways text[], number uuid, cover text);
+            INSERT INTO albums VALUES
+                (1, '/photos/7/', '{{a/b,"c, d/"}}', '{number}', 'covers/7'), (2, NULL, '{{}}', NULL, '');
+            """
+        )
+    tables = {"albums": ["way", "ways", "number", "cover"]}
+    async with opened(postgres_url, tables, folders={"albums": ["way", "ways", "number"]}) as source:
+        await source.check()
+        every = await scanned(source)
+        told = {(r.column, r.key) for r in every if r.prefix}
+        assert {("way", "photos/7/"), ("way", "/photos/7/"), ("ways", "a/b/"), ("ways", "c, d/")} <= told
+        assert ("number", f"{number}/") in told
+        assert "cover" not in {column for column, _ in told}
+        assert Reference("covers/7", "albums", "1", "cover") in every
+        assert Reference("photos/7/", "albums", "1", "way", prefix=True) in every
+        assert Reference("photos/7/", "albums", "1", "way") in every  # the object of that very name
+        assert {c.column: n for c, n in (await counted(source)).items()}["way"] == (2, 1)
+        keys = ["photos/7/8/9.jpg", "photos/70.jpg", "c, d/x.jpg", f"{number}/x.jpg", "covers/7/x.jpg"]
+        found_by = {(r.column, r.key) async for r in source.find(keys) if r.prefix}
+        assert found_by == {("way", "photos/7/"), ("ways", "c, d/"), ("number", f"{number}/")}
 
 
 async def test_a_blocked_read_can_be_cancelled(postgres_url: str) -> None:

@@ -132,6 +132,33 @@ async def test_a_damaged_file_is_an_error(database: Callable[[str], str], tmp_pa
             await scanned(source)
 
 
+async def test_folders_are_told_and_found_and_positions_have_no_ordinal(
+    database: Callable[[str], str],
+) -> None:
+    url = database(
+        "CREATE TABLE Albums (id INTEGER PRIMARY KEY, Way, cover);"
+        "INSERT INTO Albums VALUES (1, 'photos/7', 'covers/7'), (2, x'622f63', ''), (3, '', NULL);"
+    )
+    async with opened(url, {"albums": ["way", "cover"]}, folders={"albums": ["way"]}) as source:
+        every = await scanned(source)
+        assert {r.key for r in every if r.prefix} == {"photos/7/", "b/c/"} | {
+            r.key + "/" for r in every if r.row_id == "2" and not r.prefix
+        }
+        assert {r.key async for r in source.find(["photos/7/8.jpg", "covers/7/x", "photos/70"])} == {
+            "photos/7/"
+        }
+        assert {r.key async for r in source.find(["photos/7"])} == {"photos/7"}
+        assert (await source.fence(timedelta(seconds=5))).ordinal is None
+
+
+async def test_a_folder_column_that_names_the_bucket_keeps_all_of_it(database: Callable[[str], str]) -> None:
+    url = database("CREATE TABLE t (way); INSERT INTO t VALUES ('/')")
+    async with opened(url, {"t": ["way"]}, folders={"t": ["way"]}) as source:
+        assert {r.key async for r in source.find(["any/key.jpg"])} == {""}
+    async with opened(url, {"t": ["way"]}) as source:
+        assert {r.key async for r in source.find(["any/key.jpg"])} == set()
+
+
 async def test_a_read_only_file_can_be_scanned_but_not_fenced(database: Callable[[str], str]) -> None:
     url = database("CREATE TABLE t (v); INSERT INTO t VALUES ('a.jpg')") + "?mode=ro"
     async with opened(url, {"t": ["v"]}) as source:

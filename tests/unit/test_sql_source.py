@@ -17,7 +17,15 @@ from s3gc.model import Column
 from s3gc.resolver import Resolver
 from s3gc.sources._loop import LoopThread
 from s3gc.sources._mysql import MysqlDialect
-from s3gc.sources._names import column_name, nearest, row_id, split_name, stand_in
+from s3gc.sources._names import (
+    column_name,
+    nearest,
+    row_id,
+    split_name,
+    stand_in,
+    written_column,
+    written_table,
+)
 from s3gc.sources.sql import SqlSource
 
 RESOLVER = Resolver("my-bucket")
@@ -100,6 +108,29 @@ def test_malformed_tables_are_refused(tables: Any) -> None:
         source("sqlite:///x.db", tables=tables)
 
 
+def test_folders_are_columns_of_the_tables_however_they_are_written() -> None:
+    tables = {"albums": ["name", "folder"], '"a.b"': ["c"]}
+    made = source("sqlite:///x.db", tables=tables, folders={'"albums"': ['"folder"'], "`a.b`": ["c"]})
+    assert [t.folders for t in made._tables] == [{1}, {0}]
+    assert [t.folders for t in source("sqlite:///x.db")._tables] == [set()]
+
+
+@pytest.mark.parametrize(
+    ("folders", "words"),
+    [
+        ({"users": ["avatars"]}, "users.avatars isn't tracked"),
+        ({"user": ["avatar"]}, "user.avatar isn't tracked"),
+        ({"other.users": ["avatar"]}, "other.users.avatar isn't tracked"),
+        ({"users": "avatar"}, "folders: table 'users' needs a list"),
+        ({"users": []}, "folders: table 'users' needs a list"),
+        (["users"], "folders must map"),
+    ],
+)
+def test_malformed_folders_are_refused(folders: Any, words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        source("sqlite:///x.db", folders=folders)
+
+
 @pytest.mark.parametrize("rows", [0, -1, "10"])
 def test_malformed_batch_rows_are_refused(rows: Any) -> None:
     with pytest.raises(ConfigError, match="batch_rows"):
@@ -127,6 +158,18 @@ def test_names(spec: str, parts: tuple[str, ...]) -> None:
 def test_what_is_no_name_is_refused(spec: Any) -> None:
     with pytest.raises(ConfigError):
         split_name(spec)
+
+
+@given(st.lists(st.text(min_size=1), min_size=1, max_size=2))
+def test_names_are_written_as_they_are_read(names: list[str]) -> None:
+    assert split_name(written_table(*names)) == tuple(names)
+    assert column_name(written_column(names[0])) == names[0]
+
+
+def test_plain_names_are_written_plainly() -> None:
+    assert written_table("public", "my users") == "public.my users"
+    assert written_table("a.b") == '"a.b"'
+    assert written_column("a.b") == "a.b"
 
 
 def test_column_names_keep_their_dots() -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import abc
+import enum
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
 from attrs import Factory, field, frozen
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from s3gc.errors import SourceError
@@ -53,6 +55,57 @@ class Running:
     open: Mapping[str, timedelta | None] = Factory(dict)
     prepared: Mapping[str, timedelta | None] = Factory(dict)
     ordinal: int | None = None
+
+
+LONGEST_TEXT = 16_384
+"""Characters of a text that a sample looks at."""
+
+LONGEST_BINARY = 4_096
+"""Bytes of a binary that a sample looks at."""
+
+LONGEST_UUIDS = 256
+"""Elements of an array of UUIDs that a sample looks at."""
+
+BLANK = frozenset({"", "{}", "[]", "null", '""'})
+"""Texts that hold nothing: a sample counts them as empty."""
+
+
+@frozen
+class LooseColumn:
+    """A column that could hold references and isn't tracked."""
+
+    name: str  # as the user would write it
+    type: str
+    value: str  # SQL for the value, cut
+    filled: str  # SQL for whether there is one
+    is_uuid: bool = False  # a text that is a UUID
+
+
+@frozen
+class LooseTable:
+    """A table with loose columns."""
+
+    spec: str  # as the user would write it
+    source: str  # SQL for what stands after FROM, named t
+    key: Sequence[str]  # SQL that tells rows apart; none if there is nothing
+    newest: str  # SQL that sorts the newest rows first, by an index; '' if there is none
+    columns: Sequence[LooseColumn]
+
+
+@frozen
+class Survey:
+    """What a catalogue says of columns that aren't tracked."""
+
+    tables: Sequence[LooseTable]
+    hidden: Sequence[str]  # columns that could hold references and that this user may not read
+
+
+class Trouble(enum.Enum):
+    """Why a sample failed, where that is no reason to give up."""
+
+    DENIED = "this user may not read it"
+    GONE = "it isn't there any more"
+    SLOW = "it took too long"
 
 
 class Rows(abc.ABC):
@@ -114,6 +167,22 @@ class Dialect(abc.ABC):
     async def running(self, connection: AsyncConnection) -> Running:
         """The transactions of others that may have written or may yet write."""
 
+    @abc.abstractmethod
+    async def survey(self, connection: AsyncConnection, tables: Sequence[TrackedTable]) -> Survey:
+        """Every column that could hold references and isn't one of ``tables``'.
+
+        Raises:
+            SourceError: a tracked table is missing.
+        """
+
+    @abc.abstractmethod
+    async def begin_look(self, connection: AsyncConnection, seconds: float) -> None:
+        """Begin a transaction that only reads, whose statements end after ``seconds``."""
+
+    @abc.abstractmethod
+    def trouble(self, error: BaseException) -> Trouble | None:
+        """What an error of a sample means; None if it is no known trouble."""
+
     def quoted(self, *parts: str) -> str:
         """Names as SQL."""
         q = self.quote
@@ -129,6 +198,11 @@ class Dialect(abc.ABC):
             if name not in existing:
                 raise SourceError(f"table {table.spec!r} has no column {spec!r}{nearest(name, existing)}")
         return tuple(name for _, name in table.columns)
+
+
+def driver_error(error: BaseException) -> BaseException:
+    """The driver's own error, without SQLAlchemy's wrapping."""
+    return error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
 
 
 def no_table(table: TrackedTable, existing: Sequence[str]) -> SourceError:

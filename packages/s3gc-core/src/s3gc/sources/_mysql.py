@@ -15,13 +15,36 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from s3gc.errors import SourceError
-from s3gc.sources._dialect import Dialect, Rows, Running, TableQuery, Target, TrackedTable, fetch, no_table
+from s3gc.sources import _survey_mysql
+from s3gc.sources._dialect import (
+    Dialect,
+    Rows,
+    Running,
+    Survey,
+    TableQuery,
+    Target,
+    TrackedTable,
+    Trouble,
+    driver_error,
+    fetch,
+    no_table,
+)
 
 # Engines whose transactions innodb_trx lists, and engines without any, whose table locks order their work.
 _ENGINES = frozenset({"innodb", "myisam", "aria", "memory"})
 _ACCESS_DENIED = {1044, 1045, 1142, 1227, 1370}
 _SYNTAX = 1064  # the server doesn't know this statement
 _UNKNOWN_STATEMENT = {_SYNTAX, *_ACCESS_DENIED}
+_TROUBLES = {
+    1142: Trouble.DENIED,  # table
+    1143: Trouble.DENIED,  # column
+    1049: Trouble.GONE,  # database
+    1054: Trouble.GONE,  # column
+    1146: Trouble.GONE,  # table
+    1969: Trouble.SLOW,  # MariaDB
+    3024: Trouble.SLOW,  # MySQL
+}
+_LOCK_SECONDS = 5
 _STALE_TRIES = 50
 _STALE_SECONDS = 0.11  # InnoDB answers from a cache that it renews after 0.1 s without readers
 
@@ -195,16 +218,34 @@ class MysqlDialect(Dialect):
         # MariaDB tells everybody. MySQL needs REPLICATION CLIENT, and 8.4 has another word for it.
         rows = await fetch(connection, "SHOW GLOBAL STATUS LIKE 'binlog_snapshot_%%'")
         status = {str(name).lower(): str(value) for name, value in rows}
-        file, position = status.get("binlog_snapshot_file"), status.get("binlog_snapshot_position")
-        for statement in () if file else ("SHOW BINARY LOG STATUS", "SHOW MASTER STATUS"):
+        if status.get("binlog_snapshot_file"):
+            return binlog_ordinal(status["binlog_snapshot_file"], status.get("binlog_snapshot_position"))
+        for statement in ("SHOW BINARY LOG STATUS", "SHOW MASTER STATUS"):
             try:
                 shown = await fetch(connection, statement)
             except DBAPIError as error:
                 if _code(error) not in _UNKNOWN_STATEMENT:
                     raise
                 continue
-            file, position = (str(shown[0][0]), str(shown[0][1])) if shown else (None, None)
-        return binlog_ordinal(file, position)
+            if shown:
+                return binlog_ordinal(str(shown[0][0]), str(shown[0][1]))
+        return None
+
+    async def survey(self, connection: AsyncConnection, tables: Sequence[TrackedTable]) -> Survey:
+        return await _survey_mysql.survey(connection, tables, self.quoted)
+
+    async def begin_look(self, connection: AsyncConnection, seconds: float) -> None:
+        variables = await self._variables(connection)
+        settings = [f"lock_wait_timeout = {_LOCK_SECONDS}"]
+        if "max_statement_time" in variables:
+            settings.append(f"max_statement_time = {seconds}")
+        if "max_execution_time" in variables:
+            settings.append(f"max_execution_time = {int(seconds * 1000)}")
+        await connection.exec_driver_sql("SET SESSION " + ", SESSION ".join(settings))
+        await connection.exec_driver_sql("START TRANSACTION READ ONLY")
+
+    def trouble(self, error: BaseException) -> Trouble | None:
+        return _TROUBLES.get(_code(error))
 
     async def _prepared(self, connection: AsyncConnection) -> list[str]:
         try:
@@ -248,6 +289,6 @@ def _refuse(variables: dict[str, str]) -> None:
         raise SourceError("this is a Galera cluster: transactions open on other nodes can't be waited for")
 
 
-def _code(error: DBAPIError) -> int:
-    arguments = getattr(error.orig, "args", ())
+def _code(error: BaseException) -> int:
+    arguments = getattr(driver_error(error), "args", ())
     return arguments[0] if arguments and isinstance(arguments[0], int) else 0

@@ -11,6 +11,7 @@ from hashlib import blake2b
 from s3gc.errors import ConfigError
 
 _PART = re.compile(r'"((?:[^"]|"")+)"|`((?:[^`]|``)+)`|([^."`]+)')
+_QUOTED = re.compile(r'[."`]').search
 
 
 def split_name(spec: str) -> tuple[str, ...]:
@@ -52,6 +53,16 @@ def _unquoted(match: re.Match[str]) -> str:
     if double:
         return str(double).replace('""', '"')
     return str(back).replace("``", "`") if back else str(bare)
+
+
+def written_table(*parts: str) -> str:
+    """Names as :func:`split_name` reads them, quoted where they must be."""
+    return ".".join('"' + part.replace('"', '""') + '"' if _QUOTED(part) else part for part in parts)
+
+
+def written_column(name: str) -> str:
+    """A name as :func:`column_name` reads it."""
+    return name if column_name(name) == name else '"' + name.replace('"', '""') + '"'
 
 
 def nearest(name: str, existing: Iterable[str]) -> str:

@@ -12,7 +12,20 @@ from sqlalchemy.engine import URL
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from s3gc.errors import SourceError
-from s3gc.sources._dialect import Dialect, Rows, Running, TableQuery, Target, TrackedTable, fetch, no_table
+from s3gc.sources import _survey_postgres
+from s3gc.sources._dialect import (
+    Dialect,
+    Rows,
+    Running,
+    Survey,
+    TableQuery,
+    Target,
+    TrackedTable,
+    Trouble,
+    driver_error,
+    fetch,
+    no_table,
+)
 
 # Types whose binary form asyncpg gives back without loss; all others travel as PostgreSQL prints them,
 # which is also how they come through logical decoding.
@@ -20,6 +33,14 @@ _SCALARS = ("text", "varchar", "bpchar", "name", "uuid", "bytea")
 _NATIVE = frozenset(_SCALARS) | {"_" + name for name in _SCALARS}
 _NATIVE_KEYS = frozenset({"int2", "int4", "int8", "text", "varchar", "uuid", "bytea"})
 _CONNECT_SECONDS = 30.0
+_TROUBLES = {
+    "42501": Trouble.DENIED,  # insufficient_privilege, also where row-level security would hide rows
+    "42P01": Trouble.GONE,  # undefined_table
+    "42703": Trouble.GONE,  # undefined_column
+    "3F000": Trouble.GONE,  # invalid_schema_name
+    "57014": Trouble.SLOW,  # query_canceled
+}
+_LOCK_SECONDS = 5
 _REPLICA = "this server is a replica (in recovery): references are read from the primary only"
 
 _LOOKUP = """
@@ -184,6 +205,23 @@ class PostgresDialect(Dialect):
             {f"prepared {name}": _age(age) for name, age in prepared},
             ordinal=int(position, 16),
         )
+
+    async def survey(self, connection: AsyncConnection, tables: Sequence[TrackedTable]) -> Survey:
+        return await _survey_postgres.survey(connection, tables, self.quoted)
+
+    async def begin_look(self, connection: AsyncConnection, seconds: float) -> None:
+        # One state of all rows isn't needed: nothing is held back from vacuum between two statements.
+        for sql in (
+            "BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY",
+            "SET LOCAL row_security = off",
+            f"SET LOCAL statement_timeout = {int(seconds * 1000)}",
+            f"SET LOCAL lock_timeout = {int(_LOCK_SECONDS * 1000)}",
+            "SET LOCAL idle_in_transaction_session_timeout = 0",
+        ):
+            await connection.exec_driver_sql(sql)
+
+    def trouble(self, error: BaseException) -> Trouble | None:
+        return _TROUBLES.get(str(getattr(driver_error(error), "sqlstate", "")))
 
 
 def _age(seconds: float | None) -> timedelta | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,7 +17,22 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from s3gc.errors import ConfigError, SourceError
-from s3gc.sources._dialect import Dialect, Rows, Running, TableQuery, Target, TrackedTable, fetch, no_table
+from s3gc.sources import _survey_sqlite
+from s3gc.sources._dialect import (
+    Dialect,
+    Rows,
+    Running,
+    Survey,
+    TableQuery,
+    Target,
+    TrackedTable,
+    Trouble,
+    driver_error,
+    fetch,
+    no_table,
+)
+
+_STEPS = 50_000  # of SQLite's machine, between two looks at the clock
 
 
 class SqliteRows(Rows):
@@ -102,6 +118,24 @@ class SqliteDialect(Dialect):
     async def rows(self, connection: AsyncConnection, sql: str) -> Rows:
         raw: aiosqlite.Connection = (await connection.get_raw_connection()).driver_connection  # type: ignore[assignment]
         return SqliteRows(await raw.execute(sql))
+
+    async def survey(self, connection: AsyncConnection, tables: Sequence[TrackedTable]) -> Survey:
+        return await _survey_sqlite.survey(connection, tables, self.quoted)
+
+    async def begin_look(self, connection: AsyncConnection, seconds: float) -> None:
+        raw: aiosqlite.Connection = (await connection.get_raw_connection()).driver_connection  # type: ignore[assignment]
+        # SQLite doesn't check texts: one that isn't UTF-8 is no reason not to look at the others.
+        raw.text_factory = lambda data: data.decode("utf-8", "replace")
+        end = time.monotonic() + seconds
+        await raw.set_progress_handler(lambda: time.monotonic() > end, _STEPS)
+        await connection.exec_driver_sql("BEGIN")
+
+    def trouble(self, error: BaseException) -> Trouble | None:
+        own = driver_error(error)
+        if int(getattr(own, "sqlite_errorcode", 0)) & 0xFF == sqlite3.SQLITE_INTERRUPT:
+            return Trouble.SLOW
+        missing = isinstance(own, sqlite3.OperationalError) and str(own).startswith("no such ")
+        return Trouble.GONE if missing else None
 
     async def identity(self, connection: AsyncConnection) -> dict[str, str]:
         [(application_id,)] = await fetch(connection, "PRAGMA application_id")

@@ -13,10 +13,12 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from s3gc._log import get_logger
 from s3gc.abc import ReferenceSource, Wanted
 from s3gc.errors import ConfigError, SourceError
-from s3gc.model import Column, Position, Reference, ScanBatch, SourceIdentity
+from s3gc.model import Column, Position, Reference, ScanBatch, SourceIdentity, UntrackedColumn
 from s3gc.resolver import Resolver
+from s3gc.sources._coverage import Coverage
 from s3gc.sources._dialect import Dialect, Running, TrackedTable
 from s3gc.sources._loop import LoopThread
 from s3gc.sources._names import column_name, split_name
@@ -25,6 +27,7 @@ from s3gc.sources._reader import Reader
 _DRIVERS = {"sqlite": "aiosqlite", "postgresql": "asyncpg", "mysql": "aiomysql"}
 _EXTRAS = {"postgresql": "postgres", "mysql": "mysql"}
 _NAMES = {"postgres": "postgresql", "mariadb": "mysql"}
+_NAMED = 20  # columns that a warning names
 _FIRST_POLL, _LAST_POLL = 0.02, 1.0  # seconds between two looks at the running transactions
 
 
@@ -135,6 +138,46 @@ class SqlSource(ReferenceSource):
         async for batch in self._read(Wanted(keys)):
             for reference in batch.references:
                 yield reference
+
+    async def untracked(self, sample: int) -> AsyncIterator[UntrackedColumn]:
+        """Columns that could hold references and aren't tracked, each with a sample of its values.
+
+        Looked at is every table that this user may read, besides those of the system: all schemas of a
+        PostgreSQL database, all databases of a MariaDB or MySQL server, the whole SQLite file; in them all
+        columns of texts, JSON, XML, UUIDs, binaries, and in PostgreSQL of arrays, domains, composites and
+        types of extensions over them. Not looked at: numbers, times, enums, and what has no rows of its own
+        here, namely views, materialized views, foreign tables, and partitions and children whose parent is
+        read. A view that is tracked doesn't stand in for its tables: it may leave rows out.
+
+        A sample is the newest rows (by primary key, where there is one), the first rows, and for a column
+        that was almost empty in both a search for values. Values are cut (16,384 characters, 4,096 bytes);
+        JSON's and arrays' empties count as empty. A column that this user may not read isn't told, for
+        nothing is known of it; a warning names it in the log, and a search that was given up.
+
+        Raises:
+            SourceError: a tracked table is missing, the catalogue or the first rows of a table can't be read
+                within a time, or the schema changes all the time.
+        """
+        coverage = Coverage(self._dialect, self._tables, self._resolver, sample, self._connection)
+        try:
+            while True:
+                with self._errors("look for untracked columns"):
+                    columns = await self._loop.run(coverage.next)
+                if columns is None:
+                    break
+                for column in columns:
+                    yield column
+        finally:
+            with anyio.CancelScope(shield=True):
+                await self._loop.run(coverage.close)
+        if coverage.hidden or coverage.slow:
+            get_logger().warning(
+                "coverage_incomplete",
+                source=self.name,
+                unreadable=list(coverage.hidden)[:_NAMED],
+                unreadable_columns=len(coverage.hidden),
+                given_up=list(coverage.slow)[:_NAMED],
+            )
 
     async def aclose(self) -> None:
         if self._engine is not None:
