@@ -197,9 +197,9 @@ class Collector:
         """
         return await claims.claim(self._parts, key, ttl)
 
-    async def release(self, key: str) -> None:
-        """End all claims on a key before their time."""
-        await claims.release(self._parts, key)
+    async def release(self, key: str) -> bool:
+        """End a claim of this collector's before its time. Returns whether there was one."""
+        return await claims.release(self._parts, key)
 
     # ------------------------------------------------------------------ breakers
 

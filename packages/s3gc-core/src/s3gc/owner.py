@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from contextlib import aclosing
 
 from attrs import frozen
@@ -51,42 +51,54 @@ async def problem(parts: Parts) -> str | None:
     Raises:
         StoreError: the marks can't be read.
     """
-    async for mark in _foreign(parts):
-        part = f"its part {', '.join(mark.prefixes)}" if mark.prefixes else "it"
-        return f"{parts.store.url} belongs to another vault ({mark.vault}), which has collected {part}"
+    for mark in await _marks(parts):
+        if _foreign(parts, mark):
+            part = f"its part {', '.join(mark.prefixes)}" if mark.prefixes else "it"
+            return f"{parts.store.url} belongs to another vault ({mark.vault}), which has collected {part}"
     return None
 
 
 async def bind(parts: Parts) -> None:
-    """Leave this vault's mark, in place of those that a person has acknowledged. Only where we delete."""
+    """Leave this vault's mark, in place of older ones of its own and of those that a person has acknowledged.
+
+    Only where we delete.
+    """
     if parts.config.mode is not Mode.EXECUTE:
         return
-    async for mark in _foreign(parts):
-        await parts.store.delete(mark.info.key, if_match=mark.info.etag)
     prefixes = own_prefixes(parts)
-    name = hashlib.sha256("\n".join([parts.vault.id, *prefixes]).encode()).hexdigest()[:32]
+    name = FOLDER + hashlib.sha256("\n".join([parts.vault.id, *prefixes]).encode()).hexdigest()[:32]
+    marks = await _marks(parts)
+    for mark in marks:
+        if _foreign(parts, mark) or (mark.vault == parts.vault.id and mark.info.key != name):
+            await parts.store.delete(mark.info.key, if_match=mark.info.etag)
+    if any(mark.info.key == name for mark in marks):
+        return
     body = json.dumps({"vault": parts.vault.id, "prefixes": prefixes}).encode()
-    if await parts.store.stat(FOLDER + name) is None:
-        # A cycle whose answer was lost may have left it already.
-        with contextlib.suppress(PreconditionFailed):
-            await parts.store.put(
-                FOLDER + name,
-                body,
-                size=len(body),
-                attributes=ObjectAttributes(content_type="application/json"),
-                if_none_match=True,
-            )
+    # A cycle whose answer was lost may have left it already.
+    with contextlib.suppress(PreconditionFailed):
+        await parts.store.put(
+            name,
+            body,
+            size=len(body),
+            attributes=ObjectAttributes(content_type="application/json"),
+            if_none_match=True,
+        )
 
 
-async def _foreign(parts: Parts) -> AsyncIterator[Mark]:
-    """Other vaults' marks on what is ours."""
-    prefixes = own_prefixes(parts)
+def _foreign(parts: Parts, mark: Mark) -> bool:
+    return mark.vault != parts.vault.id and mark.overlaps(own_prefixes(parts))
+
+
+async def _marks(parts: Parts) -> list[Mark]:
+    """Every vault's mark. There are as many as configurations that delete here: a handful."""
+    found = []
     async with aclosing(parts.store.list(prefix=FOLDER)) as pages:  # type: ignore[type-var]
         async for page in pages:
             for info in page:
                 mark = await _read(parts, info)
-                if mark is not None and mark.vault != parts.vault.id and mark.overlaps(prefixes):
-                    yield mark
+                if mark is not None:
+                    found.append(mark)
+    return found
 
 
 async def _read(parts: Parts, info: ObjectInfo) -> Mark | None:

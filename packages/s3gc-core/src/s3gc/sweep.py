@@ -386,8 +386,8 @@ async def _delete(
 
     async def remove(one: _Doomed) -> None:
         listed = one.entry.object
-        await parts.lease.before_delete()
         try:
+            await parts.lease.before_delete()
             outcome = await parts.store.delete(listed.key, if_match=listed.etag)
         except StoreError as error:
             if error.outcome_unknown and await is_gone(parts, listed):
