@@ -67,8 +67,8 @@ async def test_every_type_that_could_hold_a_text(mariadb_url: str) -> None:
         await db.run(
             """
             CREATE TABLE t (
-                id int PRIMARY KEY, seen text, c1 text, c2 varchar(20), c3 char(20), c4 json, c5 blob, c6 uuid,
-                c7 binary(16), c8 tinytext, c9 longtext, c10 varchar(20) CHARACTER SET latin1,
+                id int PRIMARY KEY, seen text, c1 text, c2 varchar(20), c3 char(20), c4 json, c5 blob,
+                c6 uuid, c7 binary(16), c8 tinytext, c9 longtext, c10 varchar(20) CHARACTER SET latin1,
                 c11 varbinary(20), c12 mediumblob, c13 varchar(20) AS (concat('c13', '.jpg')),
                 n1 int, n2 decimal, n3 datetime, n4 timestamp, n5 enum('enum.jpg'), n6 set('a.jpg'),
                 n7 bit(3), n8 point, n9 inet6, n10 double)
@@ -162,7 +162,8 @@ async def test_what_may_not_be_read_is_named_in_a_warning(
             "CREATE TABLE closed (v text)",
         )
     mariadb_server.admin(
-        f"GRANT SELECT ON {database}.t TO joe@'127.0.0.1'; GRANT INSERT ON {database}.written TO joe@'127.0.0.1';"
+        f"GRANT SELECT ON {database}.t TO joe@'127.0.0.1';"
+        f"GRANT INSERT ON {database}.written TO joe@'127.0.0.1';"
         f"GRANT SELECT (w), INSERT (v) ON {database}.half TO joe@'127.0.0.1'"
     )
     with structlog.testing.capture_logs() as logs:
@@ -195,14 +196,14 @@ async def test_a_lock_that_does_not_end_is_an_error(
     monkeypatch.setattr(_mysql, "_LOCK_SECONDS", 1)
     async with session(mariadb_url) as db:
         await db.run("CREATE TABLE t (v text)", "CREATE TABLE busy (v text)", "LOCK TABLES busy WRITE")
-        with pytest.raises(SourceError, match="can't look for untracked columns.*[Ll]ock wait timeout"):
+        with pytest.raises(SourceError, match=r"can't look for untracked columns.*[Ll]ock wait timeout"):
             await loose(mariadb_url, {"t": ["v"]})
 
 
 async def test_a_missing_tracked_table_is_an_error(mariadb_url: str) -> None:
     async with session(mariadb_url) as db:
         await db.run("CREATE TABLE users (v text)")
-    with pytest.raises(SourceError, match="'user'.*did you mean 'users'"):
+    with pytest.raises(SourceError, match=r"'user'.*did you mean 'users'"):
         await loose(mariadb_url, {"user": ["v"]})
 
 
