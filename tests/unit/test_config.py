@@ -57,6 +57,8 @@ def test_the_signature_shows_the_real_defaults() -> None:
         if option.name not in (
             "bucket",
             "tables",
+            "folders",
+            "derived",
             "safety",
         ):  # required; None stands for {} and Safety.full()
             assert getattr(Config(bucket="my-bucket", **{option.name: shown}), option.name) == getattr(

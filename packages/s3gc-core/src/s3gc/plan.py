@@ -222,7 +222,8 @@ def _entry_line(entry: PlanEntry) -> str:
     found = entry.object
     return (
         f'{{"object":{{"ambiguous":{"true" if found.ambiguous else "false"},"etag":{_quote(found.etag)},'
-        f'"key":{_quote(found.key)},"last_modified":"{found.last_modified.isoformat()}","size":{found.size},'
+        f'"key":{_quote(found.key)},"last_modified":"{found.last_modified.isoformat()}",'
+        f'"locked":{_optional(found.locked)},"size":{found.size},'
         f'"storage_class":{_optional(found.storage_class)},"version_id":{_optional(found.version_id)}}},'
         f'"observations":{entry.observations},"reason":{_quote(entry.reason)},'
         f'"unreferenced_since":"{entry.unreferenced_since.isoformat()}"}}'
@@ -242,6 +243,7 @@ def _entry_of(document: dict[str, Any]) -> PlanEntry:
                 found["version_id"],
                 found["storage_class"],
                 found["ambiguous"],
+                found["locked"],
             ),
             datetime.fromisoformat(document["unreferenced_since"]),
             document["observations"],
