@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import AsyncIterable, AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime, timedelta
 
 from attrs import evolve, field, frozen, mutable
 
 from s3gc.abc import RESERVED_PREFIX, ObjectReader, ObjectStore, ReferenceSource
 from s3gc.clock import Clock
-from s3gc.errors import AmbiguousKey, PreconditionFailed, StoreError
+from s3gc.errors import AmbiguousKey, PositionLost, PreconditionFailed, StoreError
 from s3gc.model import (
+    ChangeBatch,
     DeleteOutcome,
     ObjectAttributes,
     ObjectHead,
     ObjectInfo,
+    Position,
     Reference,
+    RowChange,
     StoreCapabilities,
 )
 
@@ -168,3 +171,137 @@ class FakeSource(ReferenceSource):
         for row_id, keys in list(self.rows.items()):
             for key in keys:
                 yield Reference(key, table="rows", row_id=row_id, column="key")
+
+
+@frozen
+class _Committed:
+    """One transaction in the log, and the rows as they were after it."""
+
+    number: int
+    batch: ChangeBatch
+    rows: dict[str, tuple[Reference, ...]]
+
+
+class FakeFollowingSource(ReferenceSource):
+    """A place of references in a dict that keeps a log of its writes, so that they can be followed.
+
+    Each call of a writing method is a transaction of its own, committed on return. A position is
+    ``history:number`` and counts transactions; ``history`` is another one after :meth:`restore`.
+    """
+
+    follows_changes = True
+
+    def __init__(self, clock: Clock, name: str = "following") -> None:
+        self.name = name
+        self.rows: dict[str, tuple[Reference, ...]] = {}
+        self.log: list[_Committed] = []
+        self.history = 1
+        self.number = 0  # of the newest transaction
+        self.repeats = 0  # so many known transactions are told again at each beginning
+        self.per_batch = 1  # transactions in a batch
+        self.released: Position | None = None
+        """What :meth:`applied` was last called with."""
+        self._clock = clock
+        self._kept_from = 0  # transactions up to this one are in the log no more
+        self._logged = True
+
+    # ------------------------------------------------------------------ what an application does
+
+    def write(self, row_id: str, *keys: str, folders: Iterable[str] = ()) -> None:
+        """Insert a row, or give it other keys and folders."""
+        references = [Reference(key, "rows", row_id, "key") for key in keys]
+        references += [Reference(folder, "rows", row_id, "folder", prefix=True) for folder in folders]
+        named = self._keys_of(row_id)
+        self.rows[row_id] = tuple(references)
+        self._commit([RowChange("rows", row_id, references, named=named)])
+
+    def remove(self, row_id: str) -> None:
+        """Delete a row. There must be one."""
+        named = self._keys_of(row_id)
+        del self.rows[row_id]
+        self._commit([RowChange("rows", row_id, named=named)])
+
+    def rename(self, row_id: str, new_id: str) -> None:
+        """Give a row another id. The log doesn't tell its keys, as with a value that is stored apart."""
+        self.rows[new_id] = tuple(evolve(one, row_id=new_id) for one in self.rows.pop(row_id))
+        self._commit([RowChange("rows", new_id, columns=frozenset(), previous_row_id=row_id)])
+
+    def truncate(self) -> None:
+        """Empty the table."""
+        self.rows.clear()
+        self._commit([], emptied=["rows"])
+
+    def _keys_of(self, row_id: str) -> list[str]:
+        return [one.key for one in self.rows.get(row_id, ()) if not one.prefix]
+
+    def _commit(self, changes: Sequence[RowChange], emptied: Sequence[str] = ()) -> None:
+        if not self._logged:
+            return
+        self.number += 1
+        batch = ChangeBatch(changes, self._position(self.number), self._clock.now(), emptied)
+        self.log.append(_Committed(self.number, batch, dict(self.rows)))
+
+    # ------------------------------------------------------------------ what goes wrong
+
+    @contextmanager
+    def unlogged(self) -> Iterator[None]:
+        """What is written meanwhile stands in no log: only a direct read tells."""
+        self._logged = False
+        try:
+            yield
+        finally:
+            self._logged = True
+
+    def lose_log(self) -> None:
+        """Changes up to now can't be told any more: a dropped slot, a purged log."""
+        self._kept_from = self.number + 1
+        self.log.clear()
+
+    def restore(self, number: int, *, noticed: bool = True) -> None:
+        """Go back to the rows as they were after a transaction that the log has (0: before the first).
+
+        Args:
+            noticed: positions tell that this is another history; else only their numbers do.
+        """
+        self.log = [one for one in self.log if one.number <= number]
+        self.rows = dict(self.log[-1].rows) if self.log else {}
+        self.number = number
+        self.history += noticed
+
+    # ------------------------------------------------------------------ what a collector asks
+
+    async def references(self) -> AsyncIterator[Reference]:
+        for references in list(self.rows.values()):
+            for one in references:
+                yield one
+
+    async def fence(self, timeout: timedelta) -> Position:
+        return self._position(self.number)
+
+    async def begin(self) -> Position:
+        self._kept_from = min(self._kept_from, self.number)
+        return self._position(self.number)
+
+    async def changes(self, after: Position, until: Position) -> AsyncIterator[ChangeBatch]:
+        history, _, number = after.value.partition(":")
+        start = int(number)
+        if int(history) != self.history or start > self.number:
+            raise PositionLost(f"{self.name}: {after.value} is not in this history")
+        if start < self._kept_from:
+            raise PositionLost(f"{self.name}: the changes after {after.value} are in the log no more")
+        end = int(until.value.partition(":")[2])
+        due = [one.batch for one in self.log if start - self.repeats < one.number <= end]
+        while due:
+            some = 1
+            while some < min(self.per_batch, len(due)) and not due[some].emptied:
+                some += 1
+            changes = [change for batch in due[:some] for change in batch.changes]
+            yield evolve(due[some - 1], changes=changes, emptied=due[0].emptied)
+            due = due[some:]
+        yield ChangeBatch([], until)
+
+    async def applied(self, position: Position) -> None:
+        self.released = position
+
+    def _position(self, number: int) -> Position:
+        return Position(self.name, f"{self.history}:{number}", number)

@@ -1,0 +1,341 @@
+"""A source that is followed: scanned once, then kept by its changes, position and rows together."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+from sqlalchemy import Connection
+
+from fixtures_kernel import FREE, LIVE, Bench, Following, Scanned, anyio_backend, bench, held_by  # noqa: F401
+from s3gc import Safety
+from s3gc.errors import CycleHeld, SourceError
+from s3gc.model import ChangeBatch, Position
+from s3gc.testing.fakes import FakeClock, FakeFollowingSource
+from s3gc.testing.source_contract import Place, SourceContract, found, scanned
+
+pytestmark = pytest.mark.anyio
+
+
+# --------------------------------------------------------------------------- the fake itself
+
+
+class TestFakeFollowingSource(SourceContract):
+    @pytest.fixture
+    async def place(self) -> Place:
+        return _Place()
+
+    @pytest.fixture
+    async def source(self, place: Any) -> FakeFollowingSource:
+        return place.source  # type: ignore[no-any-return]
+
+
+class _Place(Place):
+    def __init__(self) -> None:
+        self.source = FakeFollowingSource(FakeClock())
+
+    async def add(self, value: str) -> str:
+        row = str(len(self.source.log))
+        self.source.write(row, value)
+        return row
+
+    async def change(self, row: str, value: str) -> None:
+        self.source.write(row, *([value] if value else []))
+
+    async def remove(self, row: str) -> None:
+        self.source.remove(row)
+
+    async def break_down(self) -> None:
+        self.source.rows = None  # type: ignore[assignment]
+
+
+async def told(source: FakeFollowingSource, after: Position) -> list[ChangeBatch]:
+    return [batch async for batch in source.changes(after, await source.fence(timedelta(1)))]
+
+
+async def test_the_fake_tells_what_was_written_after_a_position() -> None:
+    source = FakeFollowingSource(FakeClock())
+    source.write("1", "a")
+    begun = await source.begin()
+    source.write("1", "b", folders=["f/"])
+    source.rename("1", "2")
+    source.truncate()
+    written, renamed, emptied, end = await told(source, begun)
+    assert [one.key for one in written.changes[0].references] == ["b", "f/"]
+    assert list(written.changes[0].named) == ["a"]
+    assert (renamed.changes[0].previous_row_id, renamed.changes[0].columns) == ("1", frozenset())
+    assert (list(emptied.emptied), emptied.changes) == (["rows"], [])
+    assert end == ChangeBatch([], emptied.position)
+    assert end.position == await source.fence(timedelta(1))
+    assert await told(source, end.position) == [end], "the fence is told also when nothing changed"
+    source.repeats, source.per_batch = 2, 9
+    assert await told(source, end.position) == [renamed, emptied, end], "an emptied table begins a batch"
+
+
+async def test_the_faults_of_the_fake() -> None:
+    source = FakeFollowingSource(FakeClock())
+    source.write("1", "a")
+    at_a = await source.begin()
+    with source.unlogged():
+        source.write("2", "hidden")
+    assert await told(source, at_a) == [ChangeBatch([], at_a)]
+    assert await found(source, "hidden") == {"hidden"}
+    source.remove("1")
+    source.restore(1)
+    assert {one.key for one in await scanned(source)} == {"a"}
+    with pytest.raises(SourceError, match="history"):
+        await told(source, at_a)
+    source.restore(0, noticed=False)
+    begun = await source.begin()
+    source.write("1", "b")
+    source.lose_log()
+    with pytest.raises(SourceError, match="no more"):
+        await told(source, begun)
+    again = await source.begin()
+    assert await told(source, again) == [ChangeBatch([], again)]
+
+
+# --------------------------------------------------------------------------- scanned once, then followed
+
+
+async def test_the_first_cycle_scans_and_later_ones_only_follow(bench: Bench) -> None:
+    async with bench.open(mode="dry_run") as gc:
+        await gc.plan()
+        assert bench.source.asked == ["begin", "scan", "changes"]
+        bench.source.asked.clear()
+        bench.source.write("2", "free/1")
+        assert len(await gc.plan()) == 2
+        bench.source.remove("2")
+        assert len(await gc.plan()) == 3
+    async with bench.open(mode="dry_run") as gc:
+        await gc.plan()
+    assert bench.source.asked == ["changes"] * 3
+
+
+async def test_a_row_that_the_scan_missed_is_followed_in_the_same_cycle(bench: Bench) -> None:
+    class Moving(Following):
+        async def scan(self) -> AsyncIterator[Any]:
+            async for batch in super().scan():
+                yield batch
+            self.write("late", "free/1")
+
+    source = Moving(bench.clock)
+    source.rows, source.log, source.number = bench.source.rows, bench.source.log, bench.source.number
+    async with bench.open(source, mode="dry_run") as gc:
+        plan = await gc.plan()
+    assert [entry.object.key for entry in plan] == FREE[1:]
+
+
+async def test_a_source_may_begin_and_cease_to_be_followed(bench: Bench) -> None:
+    async with bench.open(mode="dry_run") as gc:
+        await gc.plan()
+        bench.source.follows_changes = False
+        bench.source.write("2", "free/1")
+        assert len(await gc.plan()) == 2
+        bench.source.remove("2")
+        bench.source.follows_changes = True
+        bench.source.asked.clear()
+        assert len(await gc.plan()) == 3
+    assert bench.source.asked == ["begin", "scan", "changes"], "a scan's position is none to follow from"
+
+
+async def test_beginning_may_fail(bench: Bench) -> None:
+    class Refusing(Following):
+        async def begin(self) -> Position:
+            raise SourceError("wal_level must be logical")
+
+    with pytest.raises(CycleHeld, match="wal_level"):
+        await bench.held(Refusing(bench.clock))
+
+
+# --------------------------------------------------------------------------- position and rows together
+
+
+async def test_a_crash_before_the_position_is_written_undoes_the_rows(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with bench.open(mode="dry_run") as gc:
+        await gc.plan()
+        references = gc._parts.registry.references
+        before = await references.state("following")
+        bench.source.write("2", "free/1")
+        bench.source.remove("1")
+        bench.source.per_batch = 2
+        run = Connection.exec_driver_sql
+
+        def dies(self: Connection, statement: str, *parameters: Any) -> Any:
+            if statement.startswith("UPDATE sources SET position"):
+                raise SourceError("killed here")
+            return run(self, statement, *parameters)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(Connection, "exec_driver_sql", dies)
+            with pytest.raises(CycleHeld, match="killed here"):
+                await gc.plan()
+        assert await references.count_of("free/1") == 0
+        assert await references.count_of(LIVE) == 1
+        assert await references.state("following") == before
+        bench.source.remove("2")
+        bench.source.write("1", LIVE)
+        assert [entry.object.key for entry in await gc.plan()] == FREE
+
+
+async def test_the_source_may_forget_only_what_the_registry_has_written(bench: Bench) -> None:
+    file = bench.folder / "vault" / "registry.sqlite3"
+
+    class Watching(Following):
+        async def applied(self, position: Position) -> None:
+            with sqlite3.connect(f"file:{file}?mode=ro", uri=True) as other:
+                row = other.execute("SELECT position FROM sources").fetchone()
+                seen.append((position.value, row[0]))
+
+    seen: list[tuple[str, str]] = []
+    source = Watching(bench.clock)
+    source.write("1", LIVE)
+    async with bench.open(source, mode="dry_run") as gc:
+        await gc.plan()
+        source.write("2", "free/1")
+        source.remove("2")
+        await gc.plan()
+    assert seen == [(f"1:{number}", f"1:{number}") for number in (1, 2, 3, 3)]
+
+
+async def test_a_crash_before_the_source_heard_of_it_costs_nothing(bench: Bench) -> None:
+    class Deaf(Following):
+        deaf = False
+
+        async def applied(self, position: Position) -> None:
+            if self.deaf:
+                raise SourceError("connection lost")
+
+    source = Deaf(bench.clock)
+    source.write("1", LIVE)
+    async with bench.open(source, mode="dry_run") as gc:
+        await gc.plan()
+        source.deaf = True
+        source.write("2", "free/1")
+        with pytest.raises(CycleHeld, match="connection lost"):
+            await gc.plan()
+        source.deaf = False
+        source.repeats = 2  # it tells again what the registry has already
+        assert len(await gc.plan()) == 2
+        source.remove("2")
+        assert len(await gc.plan()) == 3
+        assert await gc._parts.registry.references.count_of(LIVE) == 1
+
+
+# --------------------------------------------------------------------------- up to the fence
+
+
+class Short(Following):
+    """Its changes end before the fence."""
+
+    short = 0
+
+    async def changes(self, after: Position, until: Position) -> AsyncIterator[ChangeBatch]:
+        assert until.ordinal is not None
+        async for batch in super().changes(after, until):
+            if self.short and batch.position.ordinal > until.ordinal - self.short:  # type: ignore[operator]
+                return
+            yield batch
+
+
+async def test_changes_that_end_before_the_fence_hold_and_what_came_stays(bench: Bench) -> None:
+    source = Short(bench.clock)
+    source.write("1", LIVE)
+    async with bench.open(source) as gc:
+        await gc.plan()
+        source.write("2", "free/1")
+        source.write("3", "free/2")
+        source.short = 1
+        with pytest.raises(CycleHeld, match=r"ended at .* before the fence") as held:
+            await gc.collect()
+        assert [one.code for one in held.value.breakers] == ["source_failed"]
+        state = await gc._parts.registry.references.state("following")
+        assert (state.position, await gc._parts.registry.references.count_of("free/1")) == ("1:2", 1)
+        source.short = 0
+        assert list((await gc.collect()).deleted) == ["free/3"]
+
+
+async def test_a_fence_that_no_change_reaches_holds_also_in_the_sweep(bench: Bench) -> None:
+    source = Short(bench.clock)
+    source.write("1", LIVE)
+
+    def late() -> None:
+        source.write("2", "free/1")
+        source.short = 1
+
+    bench.on["batch_backed_up"] = late
+    async with bench.open(source) as gc:
+        with pytest.raises(CycleHeld, match="before the fence"):
+            await gc.collect()
+    assert bench.keys == {LIVE, *FREE}
+
+
+async def test_a_source_that_hangs_holds_after_max_catch_up(bench: Bench) -> None:
+    class Hanging(Following):
+        hangs = False
+
+        async def changes(self, after: Position, until: Position) -> AsyncIterator[ChangeBatch]:
+            async for batch in super().changes(after, until):
+                yield batch
+                if self.hangs:
+                    await anyio.sleep_forever()
+
+    source = Hanging(bench.clock)
+    source.write("1", LIVE)
+    safety = Safety.none().but(max_catch_up=timedelta(milliseconds=200))
+    async with bench.open(source, safety=safety) as gc:
+        await gc.plan()
+        source.hangs = True
+        source.write("2", "free/1")
+        source.write("3", "free/2")
+        with anyio.fail_after(30), pytest.raises(CycleHeld, match="max_catch_up"):
+            await gc.collect()
+        state = await gc._parts.registry.references.state("following")
+        assert state.position == "1:2", "the next cycle goes on from here"
+        source.hangs = False
+        assert list((await gc.collect()).deleted) == ["free/3"]
+
+
+async def test_all_sources_are_brought_up_to_the_fence_in_the_sweep(tmp_path: Path) -> None:
+    """What changed while a batch was backed up is in the registry before its deletes."""
+    bench = Bench(tmp_path)
+    second = Following(bench.clock, "second")
+    second.write("1", LIVE)
+    bench.source.blind = second.blind = True  # nothing but the registry protects here
+
+    def late() -> None:
+        bench.source.write("2", "free/1")
+        second.write("2", "free/2")
+
+    bench.on["batch_backed_up"] = late
+    async with bench.open(bench.source, second) as gc:
+        report = await gc.collect()
+    assert list(report.deleted) == ["free/3"]
+    assert report.kept["referenced"] == 3
+
+
+async def test_a_scanned_source_is_scanned_in_each_cycle(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, Scanned)
+    async with bench.open(mode="dry_run") as gc:
+        await gc.plan()
+        await gc.plan()
+    assert bench.source.asked == ["scan", "scan"]
+
+
+async def test_the_evidence_of_a_followed_source_is_what_the_registry_has(bench: Bench) -> None:
+    """No scan counts its rows, and yet emptiness and a drop are noticed."""
+    safety = Safety.none().but(max_reference_drop=0.2)
+    bench.source.write("2", LIVE)
+    async with bench.open(safety=safety, mode="dry_run") as gc:
+        assert held_by(await gc.plan()) == []
+        bench.source.remove("2")
+        assert held_by(await gc.plan()) == [("reference_drop", "following")]
+        bench.source.truncate()
+        assert ("no_references", "following") in held_by(await gc.plan())
