@@ -51,7 +51,8 @@ async def test_every_column_that_could_hold_a_text(database: Callable[[str], str
         """
         CREATE TABLE t (
             id INTEGER PRIMARY KEY, seen TEXT, c1 TEXT, c2 VARCHAR(20), c3 CLOB, c4 JSON, c5 BLOB, c6,
-            c7 STRING, c8 UUID, c9 NVARCHAR(9), c10 JSONB, c11 TEXT GENERATED ALWAYS AS ('c11' || '.jpg') VIRTUAL,
+            c7 STRING, c8 UUID, c9 NVARCHAR(9), c10 JSONB,
+            c11 TEXT GENERATED ALWAYS AS ('c11' || '.jpg') VIRTUAL,
             n1 INTEGER, n2 REAL, n3 NUMERIC, n4 DECIMAL(10, 2), n5 BOOLEAN, n6 DATETIME, n7 DATE, n8 DOUBLE,
             n9 FLOAT, n10 TIMESTAMP, n11 BIGINT);
         INSERT INTO t (seen, c1, c2, c3, c4, c5, c6, c7, c8, c9, c10) VALUES ('seen.jpg', 'c1.jpg', 'c2.jpg',

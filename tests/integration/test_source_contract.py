@@ -21,6 +21,10 @@ from s3gc.resolver import Resolver
 from s3gc.sources._loop import LoopThread
 from s3gc.sources.sql import SqlSource
 from s3gc.testing.source_contract import (
+    CoverageContract,
+    CoveredPlace,
+    FolderPlace,
+    FolderSourceContract,
     Place,
     SourceContract,
     Transaction,
@@ -31,7 +35,8 @@ from s3gc.testing.source_contract import (
 __all__ = ["mariadb_server", "mariadb_url", "postgres_server", "postgres_url"]
 
 RESOLVER = Resolver("my-bucket")
-TABLES = {"files": ["path"]}
+TABLES = {"files": ["path", "folder"]}
+FOLDERS = {"files": ["folder"]}
 
 
 class Session:
@@ -98,13 +103,13 @@ class SqlTransaction(Transaction):
         self._session, self._number = session, number
 
     async def add(self, value: str) -> None:
-        await self._session.run(f"INSERT INTO files VALUES ({self._number()}, {literal(value)})")
+        await self._session.run(f"INSERT INTO files (id, path) VALUES ({self._number()}, {literal(value)})")
 
     async def commit(self) -> None:
         await self._session.run("COMMIT")
 
 
-class SqlPlace(TransactionalPlace):
+class SqlPlace(TransactionalPlace, FolderPlace, CoveredPlace):
     def __init__(self, connect: Callable[[], Session]) -> None:
         self._connect = connect
         self.session = connect()
@@ -115,8 +120,18 @@ class SqlPlace(TransactionalPlace):
         return self._last
 
     async def add(self, value: str) -> str:
+        return await self._insert("path", value)
+
+    async def add_folder(self, value: str) -> str:
+        return await self._insert("folder", value)
+
+    async def add_loose(self, value: str) -> tuple[str, str]:
+        await self._insert("note", value)
+        return "files", "note"
+
+    async def _insert(self, column: str, value: str) -> str:
         number = self._number()
-        await self.session.run(f"INSERT INTO files VALUES ({number}, {literal(value)})")
+        await self.session.run(f"INSERT INTO files (id, {column}) VALUES ({number}, {literal(value)})")
         return str(number)
 
     async def change(self, row: str, value: str) -> None:
@@ -132,14 +147,14 @@ class SqlPlace(TransactionalPlace):
     async def transaction(self) -> AsyncIterator[Transaction]:
         session = self._connect()
         try:
-            await session.run("BEGIN", f"INSERT INTO files VALUES ({self._number()}, NULL)")
+            await session.run("BEGIN", f"INSERT INTO files (id) VALUES ({self._number()})")
             yield SqlTransaction(session, self._number)
         finally:
             with anyio.CancelScope(shield=True):
                 await session.close()
 
 
-class _Sql(TransactionalSourceContract):
+class _Sql(TransactionalSourceContract, FolderSourceContract, CoverageContract):
     @pytest.fixture
     def connect(self) -> Callable[[], Session]:
         raise NotImplementedError
@@ -147,7 +162,10 @@ class _Sql(TransactionalSourceContract):
     @pytest.fixture
     async def place(self, connect: Callable[[], Session]) -> AsyncIterator[Place]:
         place = SqlPlace(connect)
-        await place.session.run("CREATE TABLE files (id BIGINT PRIMARY KEY, path VARCHAR(1024))")
+        await place.session.run(
+            "CREATE TABLE files "
+            "(id BIGINT PRIMARY KEY, path VARCHAR(1024), folder VARCHAR(99), note VARCHAR(99))"
+        )
         yield place
         await place.session.close()
 
@@ -157,7 +175,7 @@ class _Sql(TransactionalSourceContract):
 
     @pytest.fixture
     async def source(self, place: Place, url: str) -> AsyncIterator[ReferenceSource]:
-        source = SqlSource(url, TABLES, RESOLVER, batch_rows=7)
+        source = SqlSource(url, TABLES, RESOLVER, folders=FOLDERS, batch_rows=7)
         yield source
         await source.aclose()
 
