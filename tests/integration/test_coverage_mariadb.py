@@ -10,6 +10,7 @@ from typing import Any
 import anyio
 import pytest
 import structlog
+from sqlalchemy.exc import DBAPIError
 
 from fixtures_databases import Server, mariadb_server, mariadb_url
 from integration.test_source_contract import Session
@@ -243,3 +244,20 @@ async def test_huge_values_are_cut_and_bounded(mariadb_url: str) -> None:
     assert "head.jpg" in found["big", "v"].keys
     assert found["big", "v"].sampled == 60
     assert found["big", "b"].sampled == 60
+
+
+async def test_a_look_cannot_write(mariadb_url: str) -> None:
+    async with session(mariadb_url) as db:
+        await db.run("CREATE TABLE t (v text)")
+    source = SqlSource(mariadb_url, {"t": ["v"]}, RESOLVER)
+
+    async def write() -> None:
+        async with source._connection() as connection:
+            await source._dialect.begin_look(connection, 30)
+            await connection.exec_driver_sql("INSERT INTO t VALUES ('a.jpg')")
+
+    try:
+        with pytest.raises(DBAPIError, match=r"(?i)read.only"):
+            await source._loop.run(write)
+    finally:
+        await source.aclose()

@@ -10,6 +10,7 @@ from typing import Any
 import anyio
 import pytest
 import structlog
+from sqlalchemy.exc import DBAPIError
 
 from fixtures_databases import Server, postgres_server, postgres_url
 from integration.test_source_contract import Session
@@ -242,6 +243,28 @@ async def test_first_rows_that_do_not_come_are_an_error(
             await loose(postgres_url, {"t": ["v"]})
 
 
+async def test_a_server_that_does_not_end_a_statement_in_time_is_left(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin_look = _postgres.PostgresDialect.begin_look
+
+    async def patient(dialect: Any, connection: Any, seconds: float) -> None:
+        await begin_look(dialect, connection, 3600)
+
+    monkeypatch.setattr(_postgres.PostgresDialect, "begin_look", patient)
+    monkeypatch.setattr(_postgres, "_LOCK_SECONDS", 3600)
+    monkeypatch.setattr(_coverage, "_SECONDS", 0.3)
+    monkeypatch.setattr(_coverage, "_MARGIN_SECONDS", 0.2)
+    async with session(postgres_url) as db:
+        await db.run("CREATE TABLE t (v text); CREATE TABLE busy (v text)")
+        await db.run("BEGIN; LOCK TABLE busy")
+        with (
+            anyio.fail_after(60),
+            pytest.raises(SourceError, match="'busy' doesn't give its first rows"),
+        ):
+            await loose(postgres_url, {"t": ["v"]})
+
+
 async def test_a_missing_tracked_table_is_an_error(postgres_url: str) -> None:
     async with session(postgres_url) as db:
         await db.run("CREATE TABLE users (v text)")
@@ -300,6 +323,8 @@ async def test_huge_values_are_cut_and_bounded(postgres_url: str) -> None:
             CREATE TABLE many (v text);
             INSERT INTO many SELECT 'k/' || i || ' ' || string_agg('k/' || i || '/' || j, ' ')
             FROM generate_series(1, 300) i, generate_series(1, 1500) j GROUP BY i;
+            CREATE TABLE wide (v text);
+            INSERT INTO wide SELECT repeat('x', 16000) FROM generate_series(1, 300);
             """
         )
     found = await loose(postgres_url, {"t": ["v"]}, sample=120)
@@ -309,6 +334,7 @@ async def test_huge_values_are_cut_and_bounded(postgres_url: str) -> None:
     many = await loose(postgres_url, {"t": ["v"]}, sample=600)
     assert 20 < many["many", "v"].sampled < 300
     assert len(many["many", "v"].keys) < 60_000
+    assert 20 < many["wide", "v"].sampled < 100
 
 
 async def test_nothing_is_left_behind_and_nothing_is_locked(
@@ -348,5 +374,22 @@ async def test_a_lock_that_does_not_end_is_an_error(
     async with session(postgres_url) as db:
         await db.run("CREATE TABLE t (v text); CREATE TABLE busy (v text)")
         await db.run("BEGIN; LOCK TABLE busy")
-        with pytest.raises(SourceError, match=r"can't look for untracked columns.*lock timeout"):
+        with pytest.raises(SourceError, match=r"can't look for untracked columns in busy.*lock timeout"):
             await loose(postgres_url, {"t": ["v"]})
+
+
+async def test_a_look_cannot_write(postgres_url: str) -> None:
+    async with session(postgres_url) as db:
+        await db.run("CREATE TABLE t (v text)")
+    source = SqlSource(postgres_url, {"t": ["v"]}, RESOLVER)
+
+    async def write() -> None:
+        async with source._connection() as connection:
+            await source._dialect.begin_look(connection, 30)
+            await connection.exec_driver_sql("INSERT INTO t VALUES ('a.jpg')")
+
+    try:
+        with pytest.raises(DBAPIError, match=r"(?i)read.only"):
+            await source._loop.run(write)
+    finally:
+        await source.aclose()

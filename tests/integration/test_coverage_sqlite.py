@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import structlog
+from sqlalchemy.exc import DBAPIError
 
 from s3gc.errors import SourceError
 from s3gc.model import UntrackedColumn
@@ -180,3 +181,18 @@ async def test_the_file_can_be_written_between_two_looks(database: Callable[[str
     finally:
         await source.aclose()
     assert found == {"t1": {"1.jpg"}, "t3": {"2.jpg"}}
+
+
+async def test_a_look_cannot_write(database: Callable[[str], str]) -> None:
+    source = SqlSource(database("CREATE TABLE t (v TEXT)"), {"t": ["v"]}, RESOLVER)
+
+    async def write() -> None:
+        async with source._connection() as connection:
+            await source._dialect.begin_look(connection, 30)
+            await connection.exec_driver_sql("INSERT INTO t VALUES ('a.jpg')")
+
+    try:
+        with pytest.raises(DBAPIError, match=r"readonly"):
+            await source._loop.run(write)
+    finally:
+        await source.aclose()

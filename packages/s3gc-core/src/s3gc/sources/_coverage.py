@@ -77,10 +77,15 @@ class Coverage:
         self._told: set[tuple[str, str]] = set()
         self._rounds = 0
         self._gone: list[str] = []
+        self._at = ""
         self.hidden: dict[str, None] = {}
         """Columns that could not be looked at because this user may not read them."""
         self.slow: dict[str, None] = {}
         """Tables and columns whose look ended early."""
+
+    def doing(self) -> str:
+        """What is being done, for a message."""
+        return f"look for untracked columns in {self._at}" if self._at else "look for untracked columns"
 
     async def next(self) -> list[UntrackedColumn] | None:
         """The loose columns of the next table, or None after the last."""
@@ -89,6 +94,7 @@ class Coverage:
                 return None
             if self._queue:
                 table = self._queue.popleft()
+                self._at = table.spec
                 found = await self._table(table)
                 if found:
                     return found
@@ -108,6 +114,7 @@ class Coverage:
             raise SourceError(f"tables come and go while they are looked at: {', '.join(self._gone)}")
         self._rounds += 1
         self._gone = []
+        self._at = ""
         connection = await self._open()
         await self._dialect.begin_look(connection, _SECONDS)
         survey = await self._dialect.survey(connection, self._tables)

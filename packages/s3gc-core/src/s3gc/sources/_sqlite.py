@@ -128,6 +128,7 @@ class SqliteDialect(Dialect):
         raw.text_factory = lambda data: data.decode("utf-8", "replace")
         end = time.monotonic() + seconds
         await raw.set_progress_handler(lambda: time.monotonic() > end, _STEPS)
+        await connection.exec_driver_sql("PRAGMA query_only = ON")
         await connection.exec_driver_sql("BEGIN")
 
     def trouble(self, error: BaseException) -> Trouble | None:

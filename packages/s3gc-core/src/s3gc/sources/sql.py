@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import time
-from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 
@@ -161,7 +161,7 @@ class SqlSource(ReferenceSource):
         coverage = Coverage(self._dialect, self._tables, self._resolver, sample, self._connection)
         try:
             while True:
-                with self._errors("look for untracked columns"):
+                with self._errors(coverage.doing):
                     columns = await self._loop.run(coverage.next)
                 if columns is None:
                     break
@@ -212,7 +212,7 @@ class SqlSource(ReferenceSource):
             waiting = {name: everything[name] for name in waiting if name in everything}
 
     @contextmanager
-    def _errors(self, doing: str) -> Iterator[None]:
+    def _errors(self, doing: str | Callable[[], str]) -> Iterator[None]:
         """Turn whatever a driver raises into a SourceError without secrets."""
         try:
             yield
@@ -222,7 +222,8 @@ class SqlSource(ReferenceSource):
             text = _message(error)
             for secret in self._dialect.target.secrets:
                 text = text.replace(secret, "***")
-            raise SourceError(f"{self.name}: can't {doing}: {text}") from error
+            what = doing if isinstance(doing, str) else doing()
+            raise SourceError(f"{self.name}: can't {what}: {text}") from error
 
     # ------------------------------------------------------------------ on the drivers' loop
 
