@@ -19,6 +19,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from kill_child import configuration
 
 from s3gc import Collector
+from s3gc.abc import RESERVED_PREFIX
 from s3gc.vault.records import record_from_json
 
 if TYPE_CHECKING:
@@ -72,7 +73,8 @@ def child(folder: Path, bucket: str, endpoint: str, die_at: int) -> tuple[int, l
 
 def contents(truth: S3Client, bucket: str) -> dict[str, bytes]:
     listed = truth.list_objects_v2(Bucket=bucket).get("Contents", ())
-    return {one["Key"]: truth.get_object(Bucket=bucket, Key=one["Key"])["Body"].read() for one in listed}
+    keys = [one["Key"] for one in listed if not one["Key"].startswith(RESERVED_PREFIX)]
+    return {key: truth.get_object(Bucket=bucket, Key=key)["Body"].read() for key in keys}
 
 
 @pytest.mark.timeout(1800)

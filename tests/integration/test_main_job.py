@@ -17,6 +17,7 @@ import pytest
 from fixtures_databases import mariadb_server, mariadb_url, postgres_server, postgres_url  # noqa: F401
 from fixtures_s3 import ACCESS_KEY, SECRET_KEY, S3Server, bucket, s3_server, truth  # noqa: F401
 from s3gc import Collector, Report, Safety, create_config
+from s3gc.abc import RESERVED_PREFIX
 from s3gc.testing.keys import ODD_KEYS
 
 if TYPE_CHECKING:
@@ -58,11 +59,13 @@ JPEG = bytes.fromhex("ffd8ffe000104a46494600010100000100010000ffd9") + b"after t
 
 
 def snapshot(truth: S3Client, bucket: str) -> dict[str, Any]:
-    """Everything in the bucket as boto3 sees it: hash, headers, metadata, tags."""
+    """Everything of the application's in the bucket, as boto3 sees it: hash, headers, metadata, tags."""
     found: dict[str, Any] = {}
     for page in truth.get_paginator("list_objects_v2").paginate(Bucket=bucket):
         for entry in page.get("Contents", ()):
             key = entry["Key"]
+            if key.startswith(RESERVED_PREFIX):
+                continue
             answer = truth.get_object(Bucket=bucket, Key=key)
             tags = truth.get_object_tagging(Bucket=bucket, Key=key)["TagSet"]
             names = ["Content" + part for part in ("Type", "Encoding", "Language", "Disposition")]

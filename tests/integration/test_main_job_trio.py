@@ -11,6 +11,7 @@ import pytest
 from fixtures_databases import postgres_server, postgres_url  # noqa: F401
 from fixtures_s3 import ACCESS_KEY, SECRET_KEY, S3Server, bucket, s3_server, truth  # noqa: F401
 from s3gc import Collector, Safety, create_config
+from s3gc.abc import RESERVED_PREFIX
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -52,7 +53,8 @@ async def test_collect_and_restore_under_trio(
         truth.put_object(Bucket=bucket, Key=key, Body=key.encode(), ContentType="image/jpeg")
 
     def there() -> set[str]:
-        return {one["Key"] for one in truth.list_objects_v2(Bucket=bucket).get("Contents", ())}
+        listed = truth.list_objects_v2(Bucket=bucket).get("Contents", ())
+        return {one["Key"] for one in listed if not one["Key"].startswith(RESERVED_PREFIX)}
 
     config = create_config(
         bucket=bucket,

@@ -40,8 +40,8 @@ One that was cured stays all the same, until a person has acknowledged that it t
 """
 
 
-NEVER_STAYS = frozenset({"recovery_pending"})
-"""Breakers that are over when their cause is: settling what a crash left open is itself the cure."""
+NEVER_STAYS = frozenset({"no_sources", "recovery_pending", "unconditional_delete"})
+"""Breakers that are over when their cause is: a person has configured it away, or the crash is settled."""
 
 
 @frozen

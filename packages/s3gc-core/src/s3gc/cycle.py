@@ -8,7 +8,7 @@ from typing import Any
 
 import anyio
 
-from s3gc import journal_events
+from s3gc import journal_events, owner
 from s3gc.config import scrub
 from s3gc.errors import CycleHeld, LeaseLost, PlanError, S3GCError
 from s3gc.keylist import KeyCollector
@@ -107,6 +107,7 @@ class _Collect:
                 await self._audit()
             elif mode is Mode.EXECUTE:
                 await preflight(parts)
+                await owner.bind(parts)
                 await sweep(parts, plan, self._id, self._tally)
         except CycleHeld as held:
             if not held_by_plan:

@@ -28,7 +28,13 @@ async def latched(parts: Parts) -> list[TrippedBreaker]:
                 {field: value for field, value in entry.data.items() if field != "stays"}, TrippedBreaker
             )
             first = waiting.get(name)
-            waiting[name] = evolve(tripped, since=first.since if first else entry.at)
+            since = first.since if first and first.since else entry.at
+            waiting[name] = evolve(
+                tripped,
+                since=since,
+                reason=f"tripped at {since.isoformat(timespec='seconds')} and not acknowledged yet: "
+                f"{tripped.reason}",
+            )
     return list(waiting.values())
 
 
@@ -45,8 +51,8 @@ async def acknowledge(parts: Parts, code: str, reason: str, subject: str) -> Non
         if waiting:
             raise ValueError(f"{code} waits with another subject: {', '.join(map(repr, waiting))}")
         raise ValueError(
-            f"{code} doesn't wait for an acknowledgement. In advance only these can be acknowledged: "
-            + ", ".join(sorted(ACKNOWLEDGEABLE))
+            f"{code} doesn't wait for an acknowledgement, and in advance it can't be acknowledged, only "
+            "cured; these can: " + ", ".join(sorted(ACKNOWLEDGEABLE))
         )
     data = {"code": code, "subject": subject, "reason": reason}
     await parts.vault.journal.append(

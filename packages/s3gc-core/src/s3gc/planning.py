@@ -88,7 +88,6 @@ async def make_plan(parts: Parts, operation_id: str) -> Plan:
             {name: state.references for name, state in evidence.states.items()}
         )
         await pins.pin(parts, operation_id, sources)
-        await owner.bind(parts)
         tripped += breakers.too_many_deletes(len(plan), listed, safety)
         await parts.registry.end_acknowledgements({(one.code, one.subject) for one in tripped})
     await _record(parts, plan)
