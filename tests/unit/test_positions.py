@@ -1,0 +1,249 @@
+"""A position that is lost or goes back holds, and all is read anew; deletes are confirmed all the same."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fixtures_kernel import (  # noqa: F401
+    DAY,
+    FREE,
+    HOUR,
+    LIVE,
+    Bench,
+    Following,
+    Scanned,
+    anyio_backend,
+    bench,
+    entries,
+    held_by,
+    observed,
+)
+from s3gc import Safety
+from s3gc.errors import CycleHeld, S3GCError, Unsettled
+from s3gc.model import ChangeBatch, Position
+from s3gc.testing.fakes import FakeClock
+
+pytestmark = pytest.mark.anyio
+
+GRACE = Safety.none().but(grace=3 * DAY)
+LOST = ("position_lost", "following")
+BACK = ("position_went_back", "following")
+
+
+# --------------------------------------------------------------------------- lost
+
+
+async def test_lost_changes_hold_and_all_rows_are_read_anew(bench: Bench) -> None:
+    async with bench.open() as gc:
+        plan = await gc.plan()
+        bench.source.write("2", "free/1")
+        bench.source.lose_log()
+        bench.source.asked.clear()
+        with pytest.raises(CycleHeld, match="no more") as held:
+            await gc.collect()
+        assert [one.code for one in held.value.breakers] == ["position_lost"]
+        assert bench.source.asked == ["changes", "begin", "scan", "changes"]
+        assert await gc._parts.registry.references.count_of("free/1") == 1
+        with pytest.raises(CycleHeld, match="position_lost"):
+            await gc.collect(plan)
+    assert bench.keys == {LIVE, *FREE}
+
+
+async def test_after_lost_changes_every_grace_begins_anew(bench: Bench) -> None:
+    """A row may have named any key meanwhile: nobody knows."""
+    async with bench.open(safety=GRACE) as gc:
+        await gc.plan()
+        bench.clock.advance(4 * DAY)
+        assert len(await gc.plan()) == 3
+        bench.source.write("2", "free/1")
+        bench.source.remove("2")
+        bench.source.lose_log()
+        assert held_by(await gc.plan()) == [LOST]
+        await gc.acknowledge("position_lost", "the slot was dropped by hand", subject="following")
+        report = await gc.collect()
+        assert (list(report.deleted), report.kept["in_grace"]) == ([], 3)
+        assert await observed(gc, "free/2") == (bench.clock.now(), 1)
+        bench.clock.advance(3 * DAY)
+        assert sorted((await gc.collect()).deleted) == FREE
+
+
+@pytest.mark.parametrize("keep_registry", [True, False])
+async def test_lost_changes_hold_until_somebody_acknowledges(bench: Bench, keep_registry: bool) -> None:
+    assert await bench.held() == []
+    bench.source.lose_log()
+    assert await bench.held() == [LOST]
+    if not keep_registry:
+        bench.lose_registry()
+    assert await bench.held() == [LOST]
+    async with bench.open() as gc:
+        (waiting,) = await gc.breakers()
+        assert "read anew" in waiting.reason
+        await gc.acknowledge(waiting.code, "a failover", subject=waiting.subject)
+    assert await bench.held() == []
+
+
+async def test_changes_lost_in_the_sweep_hold_before_the_deletes(bench: Bench) -> None:
+    bench.on["batch_backed_up"] = bench.source.lose_log
+    async with bench.open() as gc:
+        with pytest.raises(CycleHeld) as held:
+            await gc.collect()
+        assert [one.code for one in held.value.breakers] == ["position_lost"]
+        assert bench.keys == {LIVE, *FREE}
+        bench.on.clear()
+        assert ("position_lost", "") in held_by(await gc.plan())
+
+
+async def test_a_sweep_without_a_position_to_follow_from_deletes_nothing(bench: Bench) -> None:
+    """Its registry was lost after the plan: nobody knows what changed since."""
+    async with bench.open() as gc:
+        plan = await gc.plan()
+    bench.lose_registry()
+    async with bench.open() as gc:
+        with pytest.raises(CycleHeld, match="no position"):
+            await gc.collect(plan)
+    assert bench.keys == {LIVE, *FREE}
+
+
+# --------------------------------------------------------------------------- going back
+
+
+@pytest.mark.parametrize("kind", [Following, Scanned])
+@pytest.mark.parametrize("noticed", [True, False])
+async def test_a_database_restored_to_its_past_is_held(
+    tmp_path: Path, kind: type[Following], noticed: bool
+) -> None:
+    bench = Bench(tmp_path, kind)
+    bench.source.write("2", LIVE)
+    bench.source.write("3", LIVE)
+    assert await bench.held() == []
+    bench.source.restore(2, noticed=noticed)
+    expected = [BACK] if kind is Scanned else [LOST, BACK]
+    for _ in range(2):
+        assert sorted(await bench.held()) == sorted(expected)
+    async with bench.open() as gc:
+        with pytest.raises(CycleHeld):
+            await gc.collect()
+        for code, subject in expected:
+            await gc.acknowledge(code, "restored to yesterday", subject=subject)
+        assert held_by(await gc.plan()) == []
+        assert held_by(await gc.plan()) == [], "this is where it stands now"
+    bench.source.restore(1, noticed=noticed)
+    assert BACK in await bench.held(), "the next time it needs another decision"
+
+
+@pytest.mark.parametrize("kind", [Following, Scanned])
+async def test_a_database_restored_after_the_plan_is_held_at_the_fence(
+    tmp_path: Path, kind: type[Following]
+) -> None:
+    bench = Bench(tmp_path, kind)
+    bench.source.write("2", LIVE)
+    bench.on["batch_backed_up"] = lambda: bench.source.restore(1, noticed=False)
+    async with bench.open() as gc:
+        with pytest.raises(CycleHeld, match="restored to its past") as held:
+            await gc.collect()
+        assert [one.code for one in held.value.breakers] == ["position_lost"]
+    assert bench.keys == {LIVE, *FREE}
+
+
+async def test_a_restored_database_begins_every_grace_anew(bench: Bench) -> None:
+    bench.source.write("2", LIVE)
+    async with bench.open(safety=GRACE) as gc:
+        await gc.plan()
+        bench.clock.advance(4 * DAY)
+        bench.source.restore(1, noticed=False)
+        assert held_by(await gc.plan()) == [LOST, BACK]
+        for code, subject in (LOST, BACK):
+            await gc.acknowledge(code, "restored", subject=subject)
+        assert (await gc.collect()).kept["in_grace"] == 3
+
+
+async def test_a_source_that_counts_nothing_cannot_go_back(bench: Bench) -> None:
+    class Uncounted(Scanned):
+        async def fence(self, timeout: timedelta) -> Position:
+            return Position(self.name, str(self.number))
+
+    source = Uncounted(FakeClock(), "uncounted")
+    source.write("1", LIVE)
+    source.write("2", LIVE)
+    assert await bench.held(source) == []
+    source.restore(1)
+    assert await bench.held(source) == []
+
+
+# --------------------------------------------------------------------------- confirmation and recovery
+
+
+async def test_deletes_are_confirmed_by_a_direct_read_when_changes_are_lost(bench: Bench) -> None:
+    async def late(key: str) -> None:
+        bench.source.lose_log()
+        bench.source.write("late", "free/1")
+
+    bench.store.after_delete = late
+    async with bench.open() as gc:
+        report = await gc.collect()
+        assert list(report.resurrected) == ["free/1"]
+        assert sorted(report.deleted) == ["free/2", "free/3"]
+    assert bench.keys == {LIVE, "free/1"}
+
+
+async def test_a_whole_operation_is_confirmed_when_changes_are_lost(bench: Bench) -> None:
+    """The last confirmation covers the batches before."""
+
+    async def late(key: str) -> None:
+        if key == "free/3":
+            bench.source.lose_log()
+            bench.source.write("late", "free/1")
+
+    bench.store.after_delete = late
+    async with bench.open(safety=Safety.none().but(batch_objects=1)) as gc:
+        report = await gc.collect()
+    assert list(report.resurrected) == ["free/1"]
+    assert bench.keys == {LIVE, "free/1"}
+
+
+@pytest.mark.parametrize("what", ["lost", "back"])
+async def test_recovery_needs_no_changes(bench: Bench, what: str) -> None:
+    bench.source.write("0", LIVE)
+    async with bench.open() as gc:
+        append = gc._parts.vault.journal.append
+
+        async def dies(drafts: Any) -> None:
+            if any(draft.event == "batch_confirmed" for draft in drafts):
+                raise S3GCError("killed here")
+            await append(drafts)
+
+        gc._parts.vault.journal.append = dies
+        with pytest.raises(Unsettled):
+            await gc.collect()
+    assert bench.keys == {LIVE}
+    if what == "lost":
+        bench.source.lose_log()
+    else:
+        bench.source.restore(1)
+    bench.source.write("late", "free/1")
+    async with bench.open() as gc:
+        assert bench.keys == {LIVE, "free/1"}
+        assert len(await entries(gc, "operation_recovered")) == 1
+        assert LOST in held_by(await gc.plan())
+
+
+async def test_a_gap_between_the_scan_and_its_changes_is_lost_too(bench: Bench) -> None:
+    """The slot is gone again before the first changes were read."""
+
+    class Gone(Following):
+        async def changes(self, after: Position, until: Position) -> AsyncIterator[ChangeBatch]:
+            self.lose_log()
+            async for batch in super().changes(after, until):
+                yield batch
+
+    source = Gone(bench.clock)
+    source.write("1", LIVE)
+    async with bench.open(source) as gc:
+        with pytest.raises(CycleHeld):
+            await gc.collect()
+    assert bench.keys == {LIVE, *FREE}
