@@ -13,6 +13,8 @@ from typing import Any
 
 import attrs
 
+from s3gc.abc import RESERVED_PREFIX
+
 OLD = 1_750_000_000.0
 """June 2025: older than any retention in these tests."""
 
@@ -48,6 +50,8 @@ assets = ["location"]
 [safety]
 preset = "demo"
 {safety}
+
+{more}
 """
 
 
@@ -104,17 +108,24 @@ class Place:
             database.executemany("INSERT INTO assets (location) VALUES (?)", [(each,) for each in locations])
         database.close()
 
-    def configure(self, *, mode: str = "dry_run", safety: str = "", database: str | None = None) -> None:
+    def configure(
+        self, *, mode: str = "dry_run", safety: str = "", database: str | None = None, more: str = ""
+    ) -> None:
         text = TOML.format(
             bucket=self.bucket.as_uri(),
             database=database or f"sqlite:///{self.database}",
             mode=mode,
             safety=safety,
+            more=more,
         )
         (self.folder / "s3gc.toml").write_text(text, encoding="utf-8")
 
     def objects(self) -> dict[str, bytes]:
-        """What the bucket holds now."""
+        """What the bucket holds now, but for what s3gc keeps there itself."""
+        return {key: body for key, body in self.everything().items() if not key.startswith(RESERVED_PREFIX)}
+
+    def everything(self) -> dict[str, bytes]:
+        """What the bucket holds now, s3gc's own objects too."""
         return {
             path.relative_to(self.bucket).as_posix(): path.read_bytes()
             for path in self.bucket.rglob("*")

@@ -5,7 +5,11 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Callable, Iterator
+import re
+import shlex
+import sqlite3
+import subprocess
+from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -15,9 +19,15 @@ from typer.testing import CliRunner
 
 from fixtures_cli import DECOMPOSED, FILES, KEPT, ORPHANS, Place, Run
 from s3gc import Plan
+from s3gc.errors import SourceError
+from s3gc.model import ScanBatch
+from s3gc.sources.sql import SqlSource
 from s3gc_cli._app import app
 
 Command = Callable[..., Run]
+
+EVIL = "evil\x1b[2J\u202egpj.txt"
+"""A key that a terminal would obey."""
 
 
 @pytest.fixture
@@ -93,6 +103,42 @@ def test_global_options_stand_on_either_side(s3gc: Command, place: Place) -> Non
     assert before.stderr == between.stderr == after.stderr == ""
 
 
+def test_plan_tells_what_rows_name_and_the_bucket_lacks(s3gc: Command, place: Place) -> None:
+    place.rows("images/11.jpg", "gone/1.jpg", f"gone/{EVIL}", "https://cdn.example.com/docs/a%20b.pdf")
+    found = s3gc("plan", "--json").document["missing"]
+    ((column, number),) = found.items()
+    assert column.endswith(":assets.location")
+    assert number == 2
+    shown = s3gc("plan").stdout
+    line = next(each for each in shown.splitlines() if each.startswith(column))
+    assert line.split()[-1] == "2"
+    assert "s3gc missing lists each of them" in shown
+    place.rows("images/11.jpg")
+    assert s3gc("plan", "--json").document["missing"] == {}
+    assert "doesn't exist" not in s3gc("plan").stdout
+
+
+def test_a_plan_counts_what_lives_by_a_folder_and_by_a_parent(s3gc: Command, place: Place) -> None:
+    place.put("thumbs/images/11_200.jpg", b"derived")
+    place.configure(more='[derived]\n"thumbs/{key}_200.jpg" = "{key}.jpg"\n[folders]\nassets = ["location"]')
+    place.rows("images/11.jpg", "docs")
+    plan = s3gc("plan", "--json").document
+    assert plan["kept"] == {"derived": 1, "excluded_prefix": 1, "referenced": 2}
+    assert "derived" in s3gc("plan").stdout
+    derived = s3gc("explain", "thumbs/images/11_200.jpg")
+    assert "derived from 'images/11.jpg', which a row names" in derived.stdout
+    assert "named by" in derived.stdout
+    assert "the folder docs/" in s3gc("explain", "docs/a b.pdf").stdout
+
+
+def test_a_cycle_that_deletes_nothing_writes_nothing(s3gc: Command, place: Place) -> None:
+    for mode in ("dry_run", "audit_only"):
+        assert s3gc("collect", "-q", "--mode", mode).code == 0
+    for command in ("plan", "missing", "breakers"):
+        assert s3gc(command, "-q").code == 0
+    assert place.everything() == FILES
+
+
 # --------------------------------------------------------------------------- collect
 
 
@@ -122,7 +168,18 @@ def test_collect_deletes_only_what_it_is_told_to(s3gc: Command, place: Place) ->
     assert run.code == 0
     assert set(found["deleted"]) == set(found["planned_keys"]) == ORPHANS
     assert (found["backed_up"], found["errors"], found["held_by"]) == (len(ORPHANS), [], [])
+    assert found["late_window"] > 0
     assert place.objects() == {key: FILES[key] for key in KEPT}
+    own = {key.rpartition("/")[0] for key in place.everything() if key not in FILES}
+    assert own == {".s3gc/lease", ".s3gc/owner"}
+    assert s3gc("plan", "--json").document["scanned"] == len(KEPT)  # its own objects don't count
+
+
+def test_a_report_for_people_tells_the_window_of_late_references(s3gc: Command) -> None:
+    run = s3gc("collect", "--yes", "--mode", "execute")
+    assert re.search(
+        r"^Each batch was confirmed within [0-9.]+ s of its last fence$", run.stdout, re.MULTILINE
+    )
 
 
 def test_execute_needs_yes_where_nobody_can_be_asked(s3gc: Command, place: Place) -> None:
@@ -247,7 +304,7 @@ def test_explain_a_kept_and_a_deleted_key(s3gc: Command, collected: str) -> None
 
 
 def test_a_key_of_odd_characters_is_never_shown_raw(s3gc: Command, place: Place) -> None:
-    odd = "evil\x1b[2J\u202egpj.txt"
+    odd = EVIL
     place.put(odd, b"a folder can't hold it as an object: ambiguous, kept")
     plan = s3gc("plan")
     assert "\\u001b[2J\\u202egpj.txt" in plan.stdout
@@ -259,9 +316,102 @@ def test_a_key_of_odd_characters_is_never_shown_raw(s3gc: Command, place: Place)
     assert s3gc("plan", "--json").document["kept"]["ambiguous_key"] == 1
 
 
+def test_explain_as_it_was_known_at_a_time(s3gc: Command, place: Place) -> None:
+    before = datetime.now(UTC).isoformat()
+    s3gc("collect", "-q", "--mode", "audit_only")
+    judged = datetime.now(UTC).isoformat()
+    s3gc("collect", "-q", "--yes", "--mode", "execute")
+    first = s3gc("explain", "--json", "images/1.jpg", "--at", before)
+    assert (first.code, first.document["at"]) == (0, before)
+    assert "no cycle had looked at the bucket" in first.document["decision"]
+    then = s3gc("explain", "--json", "images/1.jpg", "--at", judged).document
+    assert [entry["event"] for entry in then["history"]] == ["would_delete"]
+    assert "not deleted by s3gc" in then["decision"]
+    now = s3gc("explain", "--json", "images/1.jpg", "--at", datetime.now(UTC).isoformat()).document
+    assert now["exists"] is False
+    assert "deleted by s3gc" in now["decision"]
+
+    shown = s3gc("explain", "images/1.jpg", "--at", judged)
+    assert shown.code == 0  # nothing that could be read was not read
+    assert f"as of {datetime.fromisoformat(judged).isoformat(sep=' ', timespec='seconds')}" in shown.stdout
+    assert "of the past only the journal is known" in shown.stdout
+    assert "could not be read" not in shown.stdout
+    assert "would delete" in shown.stdout
+    assert "No row" not in shown.stdout  # nobody asked them
+
+
+@pytest.mark.parametrize(
+    ("at", "said"), [("yesterday", "not a time in ISO 8601"), ("2026-11-22T18:00:00", "has no time zone")]
+)
+def test_explain_asks_for_a_whole_time(s3gc: Command, place: Place, at: str, said: str) -> None:
+    run = s3gc("explain", "images/1.jpg", "--at", at)
+    assert run.code == 2
+    assert said in run.stderr
+    assert not (place.folder / "vault").exists()
+
+
 def test_explain_needs_one_key(s3gc: Command) -> None:
     assert s3gc("explain").code == 2
     assert s3gc("explain", "a", "--key-json", '"a"').code == 2
+
+
+# --------------------------------------------------------------------------- missing
+
+
+def test_missing_tells_each_mention_and_counts_them(s3gc: Command, place: Place) -> None:
+    place.rows("images/11.jpg", "gone/1.jpg", "https://cdn.example.com/docs/a%20b.pdf", "gone/2.jpg")
+    run = s3gc("missing", "--json")
+    *found, counts = [json.loads(line) for line in run.stdout.splitlines()]
+    assert run.code == 0
+    assert [(each["table"], each["column"], each["row_id"]) for each in found] == [
+        ("assets", "location", "2"),
+        ("assets", "location", "4"),
+    ]
+    assert all(key in each["keys"] for key, each in zip(["gone/1.jpg", "gone/2.jpg"], found, strict=True))
+    assert counts == {"total": 2, "columns": {f"{found[0]['source']}:assets.location": 2}}
+    shown = s3gc("missing").stdout
+    assert "assets.location of row 2 names gone/1.jpg" in shown
+    assert "2 mentions of objects that don't exist" in shown
+    assert s3gc("missing", "-q").stdout == "2 mentions of objects that don't exist\n"
+    place.rows("images/11.jpg")
+    assert json.loads(s3gc("missing", "--json").stdout) == {"total": 0, "columns": {}}
+    assert place.everything() == FILES
+
+
+def test_missing_keys_of_odd_characters_are_never_shown_raw(s3gc: Command, place: Place) -> None:
+    place.rows("images/11.jpg", f"gone/{EVIL}", "gone/two\nlines")
+    run = s3gc("missing")
+    for character in "\x1b\u202e":
+        assert character not in run.stdout + run.stderr
+    assert json.dumps(f"gone/{EVIL}") in run.stdout
+    assert run.stdout.splitlines()[2].startswith("2 mentions")  # one line for each, whatever the key holds
+    raw = s3gc("missing", "--json").stdout
+    assert raw.isascii()
+    assert any(f"gone/{EVIL}" in json.loads(line).get("keys", ()) for line in raw.splitlines())
+
+
+@pytest.mark.parametrize("broken", ["at once", "half way"])
+def test_missing_that_ends_early_says_so_in_its_last_line(
+    s3gc: Command, place: Place, monkeypatch: pytest.MonkeyPatch, broken: str
+) -> None:
+    place.rows("images/11.jpg", "gone/1.jpg")
+    if broken == "at once":
+        place.database.unlink()
+    else:
+        whole = SqlSource.scan
+
+        async def half(self: SqlSource) -> AsyncIterator[ScanBatch]:
+            async for batch in whole(self):
+                yield batch
+            raise SourceError("the connection broke")
+
+        monkeypatch.setattr(SqlSource, "scan", half)
+    run = s3gc("missing", "--json")
+    *found, last = [json.loads(line) for line in run.stdout.splitlines()]
+    assert run.code == 3
+    assert len(found) == (0 if broken == "at once" else 1)
+    assert [each["code"] for each in last["error"]["held_by"]] == ["source_failed"]
+    assert "mentions" not in s3gc("missing").stdout  # no count of half a table
 
 
 # --------------------------------------------------------------------------- audit, acknowledge, config
@@ -297,8 +447,11 @@ def test_a_held_cycle_ends_with_three_until_it_is_acknowledged(s3gc: Command, pl
     assert "held by too_many_deletes" in shown.stdout
     assert "s3gc acknowledge too_many_deletes --reason" in shown.stdout
 
+    (waiting,) = s3gc("breakers", "--json").document["breakers"]
+    assert waiting["code"] == "too_many_deletes"
     run = s3gc("acknowledge", "too_many_deletes", "--reason", "the old shop is closed", "--json")
     assert (run.code, run.document["acknowledged"]["code"]) == (0, "too_many_deletes")
+    assert s3gc("breakers", "--json").document == {"breakers": []}
     done = s3gc("collect", "--json", "--yes", "--mode", "execute")
     assert (done.code, frozenset(done.document["deleted"])) == (0, ORPHANS)
 
@@ -326,6 +479,94 @@ def test_what_cannot_be_acknowledged(s3gc: Command, arguments: list[str], said: 
     run = s3gc("acknowledge", *arguments)
     assert run.code == 2
     assert said in run.stderr
+
+
+def test_a_breaker_that_stays_is_shown_until_it_is_acknowledged(s3gc: Command, place: Place) -> None:
+    """Its cause is gone, and it waits all the same; the command that is shown lets it go."""
+    assert s3gc("breakers").stdout == "no breaker waits for an acknowledgement\n"
+    place.rows()
+    begun = datetime.now(UTC)
+    held = s3gc("collect", "-q", "--yes", "--mode", "execute")
+    assert held.code == 3
+    place.rows("images/11.jpg")
+    run = s3gc("breakers", "--json")
+    assert run.code == 3
+    waiting = {each["code"]: each for each in run.document["breakers"]}
+    assert set(waiting) == {"empty_column", "no_references"}
+    for each in waiting.values():
+        since = datetime.fromisoformat(each["since"])
+        assert begun <= since <= datetime.now(UTC)
+        assert each["reason"]
+        assert each["evidence"]
+    shown = s3gc("breakers")
+    assert shown.code == 3
+    for each in waiting.values():
+        assert f"held by {each['code']} ({each['subject']})" in shown.stdout
+        assert datetime.fromisoformat(each["since"]).isoformat(timespec="seconds") in shown.stdout
+    said = "2 breakers wait for an acknowledgement: empty_column, no_references"
+    assert s3gc("breakers", "-q").stdout == f"{said}\n"
+    still = s3gc("collect", "--json", "--yes", "--mode", "execute")
+    assert (still.code, place.objects()) == (3, FILES)
+
+    commands = re.findall(r"s3gc (acknowledge .*) --reason '…'", shown.stdout)
+    assert len(commands) == 2
+    for command in commands:
+        assert s3gc(*shlex.split(command), "--reason", "the import is done").code == 0
+    assert s3gc("breakers").code == 0
+    place.rows("images/11.jpg", "https://cdn.example.com/docs/a%20b.pdf")
+    done = s3gc("collect", "--json", "--yes", "--mode", "execute")
+    assert (done.code, frozenset(done.document["deleted"])) == (0, ORPHANS)
+
+
+def test_a_breaker_that_had_to_be_cured_is_let_go_and_not_let_pass(s3gc: Command, place: Place) -> None:
+    place.configure(mode="execute", safety="self_clearing = []")
+    hidden = place.database.rename(place.folder / "hidden")
+    assert s3gc("collect", "-q", "--yes").code == 3
+    shown = s3gc("breakers").stdout
+    assert "once it is cured: s3gc acknowledge source_failed --reason" in shown
+    hidden.rename(place.database)
+    run = s3gc("acknowledge", "source_failed", "--reason", "the disk is mounted again")
+    assert run.code == 0
+    assert "trips again unless its cause is cured" in run.stdout
+    assert s3gc("breakers").code == 0
+    place.database.rename(hidden)
+    assert s3gc("collect", "-q", "--yes").code == 3
+
+
+def test_a_subject_of_odd_characters_can_be_acknowledged_as_shown(s3gc: Command, place: Place) -> None:
+    table = f"it's {EVIL}"
+    with sqlite3.connect(place.database) as database:
+        database.execute(f'CREATE TABLE "{table}" (id INTEGER PRIMARY KEY, "a\nb" TEXT)')
+    database.close()
+    text = (place.folder / "s3gc.toml").read_text(encoding="utf-8")
+    quoted = f'"{table}"'  # it has a dot
+    tracked = f'[tables]\n{json.dumps(quoted)} = ["a\\nb"]\n'
+    (place.folder / "s3gc.toml").write_text(text.replace("[tables]\n", tracked), encoding="utf-8")
+    assert s3gc("collect", "-q", "--yes", "--mode", "execute").code == 3
+    shown = s3gc("breakers").stdout
+    for character in "\x1b\u202e":
+        assert character not in shown
+    (command,) = re.findall(r"s3gc (acknowledge .*) --reason '…'", shown)
+    words = subprocess.run(
+        ["bash", "-c", f"printf '%s\\0' {command}"],
+        capture_output=True,
+        check=True,
+        env={"LC_ALL": "C.UTF-8"},
+    )
+    arguments = words.stdout.decode().split("\0")[:-1]
+    assert arguments[-1].endswith(f":{quoted}.a\nb")
+    assert s3gc(*arguments, "--reason", "a new table").code == 0
+    assert s3gc("breakers").code == 0
+
+
+def test_an_acknowledgement_of_another_subject_names_the_right_one(s3gc: Command, place: Place) -> None:
+    place.configure(mode="execute", safety="self_clearing = []")
+    place.database.unlink()
+    assert s3gc("collect", "-q", "--yes").code == 3
+    run = s3gc("acknowledge", "source_failed", "--subject", "mine", "--reason", "x")
+    assert run.code == 2
+    assert "source_failed waits with another subject: ''" in run.stderr
+    assert s3gc("breakers").code == 3
 
 
 def test_config_show_hides_secrets_and_opens_nothing(s3gc: Command, place: Place) -> None:

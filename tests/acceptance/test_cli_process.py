@@ -159,6 +159,23 @@ def test_a_reader_that_goes_away_is_no_traceback(place: Place, form: str) -> Non
     assert (done.returncode, done.stderr) == (1, b"")
 
 
+@pytest.mark.parametrize("form", [[], ["--json"]])
+def test_a_reader_that_has_seen_enough_ends_a_stream(place: Place, form: list[str]) -> None:
+    place.rows("images/11.jpg", *(f"gone/{number}.jpg" for number in range(20_000)))
+    command = [sys.executable, "-m", "s3gc_cli", "missing", *form]
+    with subprocess.Popen(
+        command, cwd=place.folder, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert b"gone/0.jpg" in process.stdout.readline()
+        process.stdout.close()
+        said = process.stderr.read()
+        assert process.wait(timeout=200) == 1
+    assert b"Traceback" not in said
+    assert spawn(["missing", "-q"], place.folder).stdout == "20,000 mentions of objects that don't exist\n"
+
+
 # --------------------------------------------------------------------------- signals
 
 SLOW = """
@@ -309,7 +326,10 @@ def test_version_and_help(tmp_path: Path) -> None:
 
     assert spawn(["--version"], tmp_path).stdout == f"s3gc {s3gc.__version__}\n"
     text = spawn(["--help"], tmp_path).stdout
-    for command in ("demo", "plan", "collect", "restore", "explain", "audit", "acknowledge", "config"):
+    for command in (
+        *("demo", "plan", "collect", "restore", "explain", "missing", "audit"),
+        *("breakers", "acknowledge", "config"),
+    ):
         assert f"\n  {command} " in text
     assert "Exit codes: 0 done, 1 error, 2 usage" in text
     assert "Show the version" not in spawn([], tmp_path).stdout  # without a command: a usage error

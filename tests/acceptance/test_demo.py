@@ -19,7 +19,7 @@ from s3gc import Collector, Explanation, Plan, Report, RestoreReport
 from s3gc.model import AuditResult, VaultCheck
 from s3gc_cli._app import app
 from s3gc_cli._demo._checks import Checks
-from s3gc_cli._demo._compare import compare, files
+from s3gc_cli._demo._compare import compare, files, own
 from s3gc_cli._demo._world import TABLES, World, build
 
 NAME = "my demo, 50%? #1"
@@ -112,6 +112,13 @@ async def _touch_a_file(gc: Collector, done: Plan) -> Plan:
     return done
 
 
+async def _mark_the_bucket(gc: Collector, done: Plan) -> Plan:
+    mark = _bucket(gc) / ".s3gc" / "owner" / "me"
+    mark.parent.mkdir(parents=True)
+    mark.write_bytes(b"a plan that writes")
+    return done
+
+
 async def _say_broken(_: Collector, done: tuple[AuditResult, VaultCheck]) -> tuple[AuditResult, VaultCheck]:
     return attrs.evolve(done[0], ok=False), attrs.evolve(done[1], ok=False)
 
@@ -144,6 +151,7 @@ OTHERS = "every other file is there, byte for byte"
             },
         ),
         ({"plan": _touch_a_file}, {"a plan touches nothing", OTHERS, EQUAL}),
+        ({"plan": _mark_the_bucket}, {"a plan touches nothing"}),
         (
             {"verify": _say_broken, "explain": _lose_the_rows},
             {
@@ -203,6 +211,17 @@ def test_equal_folders_are_equal(tmp_path: Path, original: dict[str, bytes]) -> 
     found = compare(original, tmp_path)
     assert (found.equal, found.same, found.bytes) == (True, 3, 6)
     assert files(tmp_path) == set(original)
+
+
+def test_what_s3gc_keeps_itself_is_no_file_of_the_application(
+    tmp_path: Path, original: dict[str, bytes]
+) -> None:
+    for key in (".s3gc/lease/1", ".s3gcx", "b/.s3gc/x"):
+        (tmp_path / key).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / key).write_bytes(b"")
+    assert own(tmp_path) == {".s3gc/lease/1"}
+    assert files(tmp_path) == {*original, ".s3gcx", "b/.s3gc/x"}
+    assert compare(original, tmp_path).extra == (".s3gcx", "b/.s3gc/x")
 
 
 def test_a_changed_byte_is_seen(tmp_path: Path, original: dict[str, bytes]) -> None:

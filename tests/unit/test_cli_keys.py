@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import shlex
+import subprocess
 import unicodedata
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from s3gc_cli._keys import is_plain, read_key, show_key, show_text
+from s3gc_cli._keys import is_plain, read_key, shell_word, show_key, show_text
 
 KEYS = st.text(max_size=40) | st.text(alphabet='aé"\\ u0\u0301\u202e\x1b\n', max_size=12)
 
@@ -92,3 +94,34 @@ def test_a_key_is_given_once_and_as_text() -> None:
     ):
         with pytest.raises(ValueError, match=said):
             read_key(key, key_json)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "plain",
+        "two words",
+        "it's",
+        "$HOME `id` \\x41",
+        "é",
+        "e\u0301",
+        "a\nb\ttab",
+        "it's \x1b[2J\u202e\\'",
+        "\udcff",
+    ],
+)
+def test_a_word_for_the_shell_is_visible_and_means_the_text(text: str) -> None:
+    word = shell_word(text)
+    assert show_text(word) == word
+    done = subprocess.run(
+        ["bash", "-c", f"printf %s {word}"], capture_output=True, check=True, env={"LC_ALL": "C.UTF-8"}
+    )
+    assert done.stdout.decode(errors="surrogateescape") == text
+
+
+@given(KEYS)
+def test_a_word_for_the_shell_is_one_word(text: str) -> None:
+    word = shell_word(text.encode(errors="replace").decode())
+    assert show_text(word) == word
+    assert word.startswith("$'") or len(shlex.split(word)) == 1

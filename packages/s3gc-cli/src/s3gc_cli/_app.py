@@ -162,12 +162,30 @@ def explain(
     settings: Settings,
     key: Annotated[str | None, typer.Argument(metavar="KEY", show_default=False)] = None,
     key_json: KeyJson = None,
+    at: Annotated[
+        str | None,
+        typer.Option(
+            "--at", metavar="ISO8601", help="As the journal knew it then, e.g. 2026-11-22T18:00:00Z."
+        ),
+    ] = None,
 ) -> None:
     """Say why an object is still there, or why it went: gates, rows, history."""
     from s3gc_cli._commands import explain
     from s3gc_cli._run import run
 
-    raise typer.Exit(run(settings, lambda session: explain.explain(session, key=key, key_json=key_json)))
+    raise typer.Exit(
+        run(settings, lambda session: explain.explain(session, key=key, key_json=key_json, at=at))
+    )
+
+
+@app.command(short_help="List rows that name objects which don't exist.")
+@with_globals
+def missing(settings: Settings) -> None:
+    """List the rows that name objects which don't exist: each is some user's broken file."""
+    from s3gc_cli._commands import missing
+    from s3gc_cli._run import run
+
+    raise typer.Exit(run(settings, missing.missing))
 
 
 @audit.command()
@@ -180,17 +198,27 @@ def verify(settings: Settings) -> None:
     raise typer.Exit(run(settings, audit.verify))
 
 
-@app.command(short_help="Let a tripped breaker pass, with a reason.")
+@app.command(short_help="Show the breakers that wait for an acknowledgement.")
+@with_globals
+def breakers(settings: Settings) -> None:
+    """Show the breakers that hold every cycle until they are acknowledged, and since when."""
+    from s3gc_cli._commands import breakers
+    from s3gc_cli._run import run
+
+    raise typer.Exit(run(settings, breakers.breakers))
+
+
+@app.command(short_help="Let a tripped breaker go, with a reason.")
 @with_globals
 def acknowledge(
     settings: Settings,
-    code: Annotated[str, typer.Argument(metavar="CODE", help="The breaker, as `s3gc plan` names it.")],
+    code: Annotated[str, typer.Argument(metavar="CODE", help="The breaker, as `s3gc breakers` names it.")],
     reason: Annotated[str, typer.Option("--reason", help="Why it may pass. Stands in the journal for ever.")],
     subject: Annotated[
-        str, typer.Option("--subject", help="What it is about, as `s3gc plan` names it.")
+        str, typer.Option("--subject", help="What it is about, as `s3gc breakers` names it.")
     ] = "",
 ) -> None:
-    """Let a tripped breaker pass for as long as its cause lasts."""
+    """Let a tripped breaker go; some may pass for as long as their cause lasts."""
     from s3gc_cli._commands import acknowledge
     from s3gc_cli._run import run
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from enum import Enum
 from pathlib import Path
@@ -10,6 +10,7 @@ from typing import Any
 
 import attrs
 
+from s3gc.missing import Missing
 from s3gc.model import (
     AuditResult,
     Explanation,
@@ -81,6 +82,7 @@ def plan(made: Plan, path: Path | None = None) -> dict[str, Any]:
         "kept": value(footer.kept),
         "kept_examples": value({code: list(some) for code, some in footer.kept_examples.items()}),
         "held_by": [breaker(tripped) for tripped in footer.held_by],
+        "missing": value(footer.missing),
         "duration": value(footer.duration),
         "objects": Rows(entry(planned) for planned in made),
     }
@@ -113,6 +115,7 @@ def _report(done: Report) -> dict[str, Any]:
         "kept": value(done.kept),
         "errors": list(done.errors),
         "resurrected": list(done.resurrected),
+        "late_window": value(done.late_window),
         "held_by": [breaker(tripped) for tripped in done.held_by],
         "duration": value(done.duration),
     }
@@ -130,10 +133,11 @@ def restored(done: RestoreReport) -> dict[str, Any]:
     }
 
 
-def explanation(found: Explanation) -> dict[str, Any]:
-    """All that is known of a key."""
+def explanation(found: Explanation, at: datetime | None = None) -> dict[str, Any]:
+    """All that is known of a key; with ``at``, that was known of it then."""
     return {
         "key": found.key,
+        "at": value(at),
         "exists": found.exists,
         "decision": found.decision,
         "object": value(found.object),
@@ -142,6 +146,17 @@ def explanation(found: Explanation) -> dict[str, Any]:
         "history": [value(entry) for entry in found.history],
         "problems": list(found.problems),
     }
+
+
+def missing(one: Missing) -> dict[str, Any]:
+    """A mention of which no reading names an object."""
+    found: dict[str, Any] = value(one)
+    return found
+
+
+def breakers(waiting: Sequence[TrippedBreaker]) -> dict[str, Any]:
+    """Breakers that wait for an acknowledgement."""
+    return {"breakers": [breaker(one) for one in waiting]}
 
 
 def audit(journal: AuditResult, vault: VaultCheck) -> dict[str, Any]:

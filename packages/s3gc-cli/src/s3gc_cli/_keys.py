@@ -7,6 +7,7 @@ begins with a quote and is what ``--key-json`` takes.
 from __future__ import annotations
 
 import json
+import shlex
 import unicodedata
 
 # Printable by Unicode's general category, and yet invisible or blank: CGJ, Hangul and Khmer fillers, Braille
@@ -43,6 +44,17 @@ def show_text(text: str) -> str:
         else json.dumps(character)[1:-1]
         for character in text
     )
+
+
+def shell_word(text: str) -> str:
+    """The text as one word of a command line: quoted where it must be, escaped where it can't be read."""
+    if show_text(text) == text:
+        return shlex.quote(text)
+    escaped = "".join(
+        chr(byte) if 0x20 <= byte < 0x7F and byte not in b"'\\" else f"\\x{byte:02x}"
+        for byte in text.encode("utf-8", "surrogateescape")
+    )
+    return f"$'{escaped}'"
 
 
 def read_key(key: str | None, key_json: str | None) -> str | None:

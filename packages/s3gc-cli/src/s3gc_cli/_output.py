@@ -63,6 +63,8 @@ class Output:
             if reconfigure is not None:
                 reconfigure(errors="backslashreplace")
         self._stdout: TextIO = sys.stdout
+        self.lines = False
+        """Whether ``--json`` means JSON Lines here: many documents, an error's too, of one line each."""
         self.out = _console(sys.stdout)
         self.err = _console(sys.stderr)
 
@@ -80,6 +82,11 @@ class Output:
         else:
             show(self.out)
 
+    def line(self, document: Mapping[str, Any]) -> None:
+        """One document of JSON Lines on stdout, at once."""
+        self._stdout.write(json.dumps(document) + "\n")
+        self._stdout.flush()
+
     def note(self, text: str, style: str = "") -> None:
         """A line for people on stderr; not with ``--quiet``."""
         if not self.settings.quiet:
@@ -93,7 +100,9 @@ class Output:
         """The one line of an error on stderr, and with ``--json`` the document on stdout."""
         line = Text.assemble(("error:", "bold red"), f" {show_text(self.secrets.scrub(text))}")
         self.err.print(line, soft_wrap=True)
-        if self.settings.json:
+        if self.settings.json and self.lines:
+            self.line(self.secrets.scrub_all(document))
+        elif self.settings.json:
             write_document(self._stdout, self.secrets.scrub_all(document))
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
 
 from s3gc_cli import _documents
 from s3gc_cli._errors import DONE, FAILED, UsageProblem
 from s3gc_cli._keys import read_key
 from s3gc_cli._render.reports import restored, show_restore
 from s3gc_cli._run import Session
+from s3gc_cli._times import read_moment
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ async def restore(session: Session, choice: Choice, *, execute: bool, overwrite:
         key = read_key(choice.key, choice.key_json)
     except ValueError as error:
         raise UsageProblem(f"--key: {error}") from None
-    at = None if choice.at is None else _moment(choice.at)
+    at = None if choice.at is None else read_moment("--at", choice.at)
     if key is None and choice.prefix is None and choice.operation is None and at is None:
         raise UsageProblem(
             "say what to restore: --key, --prefix, --operation or --at (--prefix '' is everything)"
@@ -52,18 +52,3 @@ async def restore(session: Session, choice: Choice, *, execute: bool, overwrite:
         lambda console: show_restore(console, session.output.secrets, report),
     )
     return FAILED if report.errors else DONE
-
-
-def _moment(text: str) -> datetime:
-    """A point in time with its zone.
-
-    Raises:
-        UsageProblem: it isn't ISO 8601, or says no zone: an hour too late brings back too little.
-    """
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise UsageProblem(f"--at {text!r} is not a time in ISO 8601: write 2026-11-22T18:00:00Z") from None
-    if moment.tzinfo is None:
-        raise UsageProblem(f"--at {text!r} has no time zone: write 2026-11-22T18:00:00Z, or +01:00 for Z")
-    return moment

@@ -8,6 +8,8 @@ from pathlib import Path
 
 from attrs import frozen
 
+from s3gc.abc import RESERVED_PREFIX
+
 
 @frozen
 class Comparison:
@@ -33,6 +35,16 @@ class Comparison:
 
 
 def files(folder: Path) -> frozenset[str]:
+    """The keys of all files in a folder, but for what s3gc keeps there itself."""
+    return everything(folder) - own(folder)
+
+
+def own(folder: Path) -> frozenset[str]:
+    """The keys of what s3gc keeps in the bucket itself: whose turn it is, and whose bucket."""
+    return frozenset(key for key in everything(folder) if key.startswith(RESERVED_PREFIX))
+
+
+def everything(folder: Path) -> frozenset[str]:
     """The keys of all files in a folder."""
     return frozenset(
         os.path.relpath(os.path.join(base, name), folder).replace(os.sep, "/")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
 from rich.console import Console
@@ -16,9 +17,12 @@ from s3gc_cli._render.plan import table, title
 from s3gc_cli._text import size
 
 
-def show_explanation(console: Console, secrets: Secrets, found: Explanation) -> None:
-    """All that is known of a key."""
-    console.print(title(show_key(found.key)), soft_wrap=True)
+def show_explanation(
+    console: Console, secrets: Secrets, found: Explanation, at: datetime | None = None
+) -> None:
+    """All that is known of a key; with ``at``, that was known of it then."""
+    then = f"as of {at.isoformat(sep=' ', timespec='seconds')}" if at else ""
+    console.print(title(show_key(found.key), then), soft_wrap=True)
     console.print(Text(show_text(secrets.scrub(found.decision))), soft_wrap=True)
     if found.object is not None:
         seen = found.object
@@ -31,11 +35,12 @@ def show_explanation(console: Console, secrets: Secrets, found: Explanation) -> 
             soft_wrap=True,
         )
     for problem in found.problems:
-        console.print(
-            Text(f"could not be read: {show_text(secrets.scrub(problem))}", style="yellow"), soft_wrap=True
-        )
-    _show_verdicts(console, found)
-    _show_references(console, found)
+        what = "" if at else "could not be read: "
+        console.print(Text(f"{what}{show_text(secrets.scrub(problem))}", style="yellow"), soft_wrap=True)
+    if found.verdicts:
+        _show_verdicts(console, found)
+    if at is None:
+        _show_references(console, found)
     _show_history(console, secrets, found)
 
 
@@ -52,11 +57,13 @@ def _show_references(console: Console, found: Explanation) -> None:
     if not found.references:
         console.print("\nNo row that could be read names it." if found.problems else "\nNo row names it now.")
         return
-    rows = table("named by", "table", "row", "column")
+    rows = table("named by", "table", "row", "column", "names")
     for source, reference in found.references:
-        rows.add_row(
-            *(show_text(cell) for cell in (source, reference.table, reference.row_id, reference.column))
-        )
+        names = show_key(reference.key)
+        if reference.prefix:
+            names = f"the folder {names}" if reference.key else "the whole bucket"
+        cells = (source, reference.table, reference.row_id, reference.column)
+        rows.add_row(*(Text(show_text(cell)) for cell in cells), Text(names))
     console.print()
     console.print(rows)
 
@@ -93,4 +100,6 @@ def _detail(entry: JournalEntry) -> str:
             return str(data["why"])
         case journal_events.RESTORED:
             return f"SHA-256 {data['sha256']}, undoes entry {data['deleted_seq']}"
+        case journal_events.CLAIMED:
+            return f"until {data['until']}"
     return ""

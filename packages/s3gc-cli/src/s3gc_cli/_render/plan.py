@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping, Sequence
 from itertools import islice
 from pathlib import Path
@@ -11,10 +10,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from s3gc.breakers import ACKNOWLEDGEABLE
+from s3gc.breakers import ACKNOWLEDGEABLE, NEVER_STAYS
 from s3gc.model import KeptExample, TrippedBreaker
 from s3gc.plan import Plan
-from s3gc_cli._keys import show_key, show_text
+from s3gc_cli._keys import shell_word, show_key, show_text
 from s3gc_cli._output import Secrets
 from s3gc_cli._text import count, size
 
@@ -22,13 +21,18 @@ FIRST = 10
 """Objects shown of what a plan would delete."""
 
 REASONS: Mapping[str, str] = {
-    "referenced": "a row names it",
+    "referenced": "a row names it, or its folder",
+    "derived": "a row names what it is derived from",
     "referenced_now": "a row named it at the last look",
+    "claimed": "an application has claimed it",
     "excluded_prefix": "below an excluded prefix",
+    "not_owned": "outside of the owned prefixes",
+    "unclear_parent": "the rules of derived read its key in too many ways",
     "too_young": "younger than the retention",
     "in_grace": "not unreferenced for long enough",
     "too_few_observations": "not seen unreferenced in enough cycles",
     "ambiguous_key": "the store can't address this key exactly",
+    "locked": "an object lock or a legal hold is on it",
     "archived": "in an archive class, can't be read back",
     "changed": "changed or gone since it was listed",
     "unreadable": "can't be read, so can't be backed up",
@@ -74,6 +78,9 @@ def show_plan(console: Console, secrets: Secrets, plan: Plan, path: Path | None 
         console.print()
         _show_doomed(console, plan)
     console.print()
+    if plan.footer.missing:
+        show_missing(console, plan.footer.missing)
+        console.print()
     if plan.held_by:
         show_breakers(console, secrets, plan.held_by)
     console.print(Text(f"The whole plan: {show_text(str(path or plan.path))}", style="dim"), soft_wrap=True)
@@ -106,6 +113,16 @@ def _show_doomed(console: Console, plan: Plan) -> None:
     console.print(rows)
 
 
+def show_missing(console: Console, missing: Mapping[str, int], *, listed: bool = False) -> None:
+    """Mentions of objects that don't exist, by column; ``listed`` when each of them was told already."""
+    rows = table("names what doesn't exist", "mentions", numbers=["mentions"])
+    for column, number in sorted(missing.items(), key=lambda item: (-item[1], item[0])):
+        rows.add_row(Text(show_text(column), style="yellow"), f"{number:,}")
+    console.print(rows)
+    if not listed:
+        console.print(Text("s3gc missing lists each of them", style="dim"))
+
+
 def show_breakers(console: Console, secrets: Secrets, breakers: Sequence[TrippedBreaker]) -> None:
     """What holds a cycle, and what to do about it."""
     for breaker in breakers:
@@ -114,8 +131,19 @@ def show_breakers(console: Console, secrets: Secrets, breakers: Sequence[Tripped
             line.append(f" ({show_text(secrets.scrub(breaker.subject))})")
         console.print(line, soft_wrap=True)
         console.print(Text(f"  {show_text(secrets.scrub(breaker.reason))}"), soft_wrap=True)
-        if breaker.code in ACKNOWLEDGEABLE:
-            subject = f" --subject {shlex.quote(breaker.subject)}" if breaker.subject else ""
-            command = f"  if that is right: s3gc acknowledge {breaker.code}{subject} --reason '…'"
-            console.print(Text(show_text(secrets.scrub(command)), style="dim"), soft_wrap=True)
+        if breaker.code not in NEVER_STAYS:
+            advice = f"  {_when(breaker)}: {acknowledgement(breaker)}"
+            console.print(Text(show_text(secrets.scrub(advice)), style="dim"), soft_wrap=True)
         console.print()
+
+
+def _when(breaker: TrippedBreaker) -> str:
+    if breaker.code in ACKNOWLEDGEABLE:
+        return "if that is right"
+    return "once it is cured" if breaker.since else "once it is cured, if it still holds"
+
+
+def acknowledgement(breaker: TrippedBreaker) -> str:
+    """The command that acknowledges a breaker, but for the reason."""
+    subject = f" --subject {shell_word(breaker.subject)}" if breaker.subject else ""
+    return f"s3gc acknowledge {breaker.code}{subject} --reason '…'"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from itertools import islice
 
 from rich.console import Console
@@ -44,6 +45,9 @@ def show_report(console: Console, secrets: Secrets, report: Report) -> None:
     _show_keys(console, "deleted", report.deleted, "red")
     _show_keys(console, "put back: a row names it after all", report.resurrected, "green")
     _show_errors(console, secrets, report.errors)
+    if report.late_window:
+        window = span(max(report.late_window, timedelta(seconds=0.1)))
+        console.print(Text(f"\nEach batch was confirmed within {window} of its last fence", style="dim"))
     if report.deleted:
         console.print(
             Text(f"\nTo undo: s3gc restore --operation {report.operation_id} --execute", style="dim")
