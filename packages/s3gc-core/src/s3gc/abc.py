@@ -232,8 +232,10 @@ class ReferenceSource(abc.ABC):
     def changes(self, after: Position, until: Position) -> AsyncIterator[ChangeBatch]:
         """Committed changes after one position, in commit order, up to a fence's.
 
-        The last batch has a position at or past ``until``, also when nothing changed. The first may tell
-        again what is known already. Rows come as they are after each change.
+        The last batch has a position at or past ``until``, also when nothing changed. Every position has an
+        ordinal, and every transaction a greater one. Rows come as they are after each change. The first
+        batches may tell what is known already; they say so (``again``), or the keys in them count as spoken
+        of anew. A batch that ends within a transaction has the position before it.
 
         Raises:
             PositionLost: the changes after ``after`` are not all to be had any more (slot lost, log

@@ -10,12 +10,12 @@ import anyio
 
 from s3gc import journal_events, owner
 from s3gc.config import scrub
-from s3gc.errors import CycleHeld, LeaseLost, PlanError, S3GCError
+from s3gc.errors import CycleHeld, LeaseLost, PlanError, S3GCError, StoreError
 from s3gc.keylist import KeyCollector
 from s3gc.model import JournalDraft, Mode, Report, TrippedBreaker
 from s3gc.parts import Parts
 from s3gc.plan import Plan
-from s3gc.planning import make_plan, preflight, still_latched
+from s3gc.planning import belonging, make_plan, preflight, still_latched, unacknowledged
 from s3gc.sweep import Tally, sweep
 
 WOULD_DELETE_BATCH = 1_000
@@ -103,10 +103,11 @@ class _Collect:
                 raise CycleHeld(plan.held_by)
             if waiting := await still_latched(parts):
                 raise CycleHeld(waiting)
+            if mode is not Mode.DRY_RUN:
+                await self._belongs()
             if mode is Mode.AUDIT_ONLY:
                 await self._audit()
             elif mode is Mode.EXECUTE:
-                await preflight(parts)
                 await owner.bind(parts)
                 await sweep(parts, plan, self._id, self._tally)
         except CycleHeld as held:
@@ -120,6 +121,17 @@ class _Collect:
         done = self._report()
         await self._end(done)
         return done
+
+    async def _belongs(self) -> None:
+        """The plan may be hours old, or another process's: the world must be the one that it was made in."""
+        parts = self._parts
+        sources = await preflight(parts)
+        try:
+            tripped = await belonging(parts, sources)
+        except StoreError as error:
+            raise CycleHeld([TrippedBreaker("store_failed", "", str(error))]) from error
+        if held := await unacknowledged(parts, tripped):
+            raise CycleHeld(held)
 
     def _report(self, held_by: Sequence[TrippedBreaker] = ()) -> Report:
         parts, plan, tally = self._parts, self._plan, self._tally

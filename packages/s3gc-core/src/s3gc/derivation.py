@@ -9,8 +9,8 @@ from attrs import field, frozen
 
 _FIELD = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
-GENERATIONS = 4
-"""A parent may be derived itself; so many times the rules are followed."""
+GENERATIONS = 5
+"""A parent may be derived itself. A key whose parents don't end before so many generations is kept."""
 
 MOST_FIELDS = 3
 """Fields of one form; more could be read in too many ways to try them all."""
@@ -64,7 +64,8 @@ class Derivation:
         rules: form of the derived key → its parent's key.
 
     Raises:
-        ValueError: a form has no field, or a parent names a field that its form doesn't have.
+        ValueError: a form has no field, a parent names a field that its form doesn't have, or a rule leads
+            from parent to parent without an end.
     """
 
     rules: Mapping[str, str]
@@ -73,6 +74,15 @@ class Derivation:
     @_parsed.default
     def _parse(self) -> Sequence[_Rule]:
         return [_rule(form, parent) for form, parent in self.rules.items()]
+
+    def __attrs_post_init__(self) -> None:
+        for form in self.rules:
+            try:
+                self.parents(_FIELD.sub("a", form))
+            except TooManyParents:
+                raise ValueError(
+                    f"the rule of {form!r} never comes to an end: each parent has this form again"
+                ) from None
 
     def parents(self, key: str) -> frozenset[str]:
         """Every key that this one may be derived from, parents of parents too; never the key itself.
@@ -89,11 +99,11 @@ class Derivation:
             newest -= found
             newest.discard(key)
             if not newest:
-                break
+                return frozenset(found)
             found |= newest
             if len(found) > MOST_PARENTS:
                 raise TooManyParents(key)
-        return frozenset(found)
+        raise TooManyParents(key)  # generations that aren't followed are no reason to delete
 
 
 class TooManyParents(Exception):

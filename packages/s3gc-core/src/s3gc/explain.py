@@ -6,15 +6,15 @@ from collections.abc import Sequence
 from contextlib import aclosing
 from datetime import datetime
 
-from s3gc import journal_events
+from s3gc import _threads, journal_events
 from s3gc.abc import folders_of
 from s3gc.derivation import TooManyParents
 from s3gc.errors import AmbiguousKey, S3GCError
-from s3gc.gates import CLAIMED, DERIVED, REFERENCED, REFERENCED_NOW
+from s3gc.gates import CLAIMED, DERIVED, REFERENCED, REFERENCED_NOW, VETOED
 from s3gc.model import Explanation, JournalEntry, Moment, ObjectInfo, Reference, Verdict
 from s3gc.parts import Parts, source_name
 from s3gc.protection import Sought
-from s3gc.reading import identities
+from s3gc.reading import identities, reading_from
 from s3gc.registry import folder_hash, key_hash
 
 _BY_ROWS = (REFERENCED, DERIVED, REFERENCED_NOW)
@@ -122,7 +122,10 @@ async def _references(parts: Parts, key: str, problems: list[str]) -> list[tuple
     try:
         await identities(parts)
         for source in parts.sources:
-            async with aclosing(source.find(sought.names)) as references:  # type: ignore[type-var]
+            async with (
+                reading_from(parts, source),
+                aclosing(source.find(sought.names)) as references,  # type: ignore[type-var]
+            ):
                 async for reference in references:
                     if key in sought.protected_by(reference):
                         found.append((source_name(source), reference))
@@ -157,6 +160,9 @@ async def _verdicts(
         now = await parts.store.now()
         (candidate,) = await parts.registry.listing.candidates_among([found], now, parts.protection.hashes)
         verdicts += [gate.verdict(candidate, Moment(now)) for gate in parts.gates]
+        if parts.hook.s3gc_veto.get_hookimpls():
+            vetoed = await _threads.run(lambda: parts.hook.s3gc_veto(candidate=candidate))
+            verdicts.append(Verdict(VETOED, vetoed is not None, vetoed or "passed"))
     return verdicts
 
 

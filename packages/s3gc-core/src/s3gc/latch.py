@@ -17,24 +17,31 @@ from s3gc.parts import Parts
 
 async def latched(parts: Parts) -> list[TrippedBreaker]:
     """Breakers that wait for an acknowledgement, each with the time when it first tripped since then."""
-    waiting: dict[tuple[str, str], TrippedBreaker] = {}
+    return [
+        evolve(
+            breaker,
+            reason=f"tripped at {since.isoformat(timespec='seconds')} and not acknowledged yet: "
+            f"{breaker.reason}",
+        )
+        for breaker, stays in await _unanswered(parts)
+        if stays and (since := breaker.since) is not None
+    ]
+
+
+async def _unanswered(parts: Parts) -> list[tuple[TrippedBreaker, bool]]:
+    """All that tripped and wasn't acknowledged since, in a dry run too; and whether it stays."""
+    waiting: dict[tuple[str, str], tuple[TrippedBreaker, bool]] = {}
     events = {journal_events.BREAKER_TRIPPED, journal_events.BREAKER_ACKNOWLEDGED}
     async for entry in parts.vault.journal.read(events=events):
         name = (str(entry.data["code"]), str(entry.data["subject"]))
         if entry.event == journal_events.BREAKER_ACKNOWLEDGED:
             waiting.pop(name, None)
-        elif entry.data.get("stays") and name[0] not in parts.config.safety.self_clearing:
-            tripped = converter.structure(
-                {field: value for field, value in entry.data.items() if field != "stays"}, TrippedBreaker
-            )
-            first = waiting.get(name)
-            since = first.since if first and first.since else entry.at
-            waiting[name] = evolve(
-                tripped,
-                since=since,
-                reason=f"tripped at {since.isoformat(timespec='seconds')} and not acknowledged yet: "
-                f"{tripped.reason}",
-            )
+            continue
+        data = {field: value for field, value in entry.data.items() if field != "stays"}
+        stays = bool(entry.data.get("stays")) and name[0] not in parts.config.safety.self_clearing
+        before, stayed = waiting.get(name, (None, False))
+        since = before.since if before and stayed else entry.at
+        waiting[name] = (evolve(converter.structure(data, TrippedBreaker), since=since), stays or stayed)
     return list(waiting.values())
 
 
@@ -46,10 +53,11 @@ async def acknowledge(parts: Parts, code: str, reason: str, subject: str) -> Non
     """
     if not reason.strip():
         raise ValueError("give the reason: it stands in the journal")
-    waiting = [one.subject for one in await latched(parts) if one.code == code]
-    if code not in ACKNOWLEDGEABLE and subject not in waiting:
-        if waiting:
-            raise ValueError(f"{code} waits with another subject: {', '.join(map(repr, waiting))}")
+    tripped = [breaker.subject for breaker, _ in await _unanswered(parts) if breaker.code == code]
+    if tripped and subject not in tripped:
+        others = ", ".join(map(repr, tripped))
+        raise ValueError(f"{code} has tripped with another subject; acknowledge each: {others}")
+    if not tripped and code not in ACKNOWLEDGEABLE:
         raise ValueError(
             f"{code} doesn't wait for an acknowledgement, and in advance it can't be acknowledged, only "
             "cured; these can: " + ", ".join(sorted(ACKNOWLEDGEABLE))
@@ -60,4 +68,6 @@ async def acknowledge(parts: Parts, code: str, reason: str, subject: str) -> Non
     )
     if code in ACKNOWLEDGEABLE:
         await parts.registry.acknowledge(code, subject, reason, parts.clock.now())
+    if code == "position_lost":
+        await parts.registry.references.loss_told([subject])
     parts.emit("breaker_acknowledged", **data)

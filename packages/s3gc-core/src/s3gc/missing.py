@@ -8,9 +8,10 @@ from contextlib import aclosing
 from attrs import frozen
 
 from s3gc.errors import CycleHeld, SourceError
-from s3gc.model import Reference, TrippedBreaker
+from s3gc.model import TrippedBreaker
 from s3gc.parts import Parts, source_name
 from s3gc.planning import list_bucket, preflight
+from s3gc.reading import reading_from
 from s3gc.registry import key_hash
 
 
@@ -37,20 +38,29 @@ async def missing(parts: Parts) -> AsyncIterator[Missing]:
     await list_bucket(parts, parts.new_id())
     for source in parts.sources:
         name = source_name(source)
+        pending: _Mentions = {}
         try:
-            async with aclosing(source.scan()) as batches:  # type: ignore[type-var]
+            async with reading_from(parts, source), aclosing(source.scan()) as batches:  # type: ignore[type-var]
                 async for batch in batches:
-                    for one in await _among(parts, name, batch.references):
+                    for reference in batch.references:
+                        if not reference.prefix:  # a folder may be empty
+                            mention = (reference.table, reference.column, reference.row_id)
+                            pending.setdefault(mention, set()).add(reference.key)
+                    # A row's readings may go on in the next batch.
+                    last = pending.popitem() if pending else None
+                    for one in await _among(parts, name, pending):
                         yield one
+                    pending = dict([last]) if last else {}
+                for one in await _among(parts, name, pending):
+                    yield one
         except SourceError as error:
             raise CycleHeld([TrippedBreaker("source_failed", "", str(error))]) from error
 
 
-async def _among(parts: Parts, source: str, references: Sequence[Reference]) -> list[Missing]:
-    mentions: dict[tuple[str, str, str], set[str]] = {}
-    for one in references:
-        if not one.prefix:  # a folder may be empty
-            mentions.setdefault((one.table, one.column, one.row_id), set()).add(one.key)
+_Mentions = dict[tuple[str, str, str], set[str]]
+
+
+async def _among(parts: Parts, source: str, mentions: _Mentions) -> list[Missing]:
     named = {key_hash(key): key for keys in mentions.values() for key in keys}
     there = set(await parts.registry.listing.listed_among(named))
     return [

@@ -160,6 +160,7 @@ class ChangeBatch:
     position: Position  # of the source once these are applied
     at: datetime | None = None  # when the newest was committed, by the source's clock
     emptied: Sequence[str] = ()  # tables that lost all rows (TRUNCATE), or that are told anew from here on
+    again: bool = False  # at or before the position asked for: known already, and no news of any key
 
 
 @frozen

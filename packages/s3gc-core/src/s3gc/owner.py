@@ -114,6 +114,11 @@ async def _read(parts: Parts, info: ObjectInfo) -> Mark | None:
         raise StoreError(f"{info.key} was written again while it was read: try again") from None
     try:
         told = json.loads(body)
-        return Mark(info, str(told["vault"]), [str(prefix) for prefix in told["prefixes"]])
-    except (ValueError, TypeError, KeyError):
+        vault, prefixes = told["vault"], told["prefixes"]
+        if not isinstance(vault, str) or not isinstance(prefixes, list):
+            raise TypeError
+        if not all(isinstance(prefix, str) for prefix in prefixes):
+            raise TypeError
+        return Mark(info, vault, prefixes)
+    except (ValueError, TypeError, KeyError, RecursionError):
         return Mark(info, f"unknown: {info.key} can't be read", ())

@@ -56,14 +56,13 @@ async def make_plan(parts: Parts, operation_id: str) -> Plan:
         counted = await sync(parts, operation_id)
         spared = await _spare(parts)
         evidence = await _evidence(parts, sources, counted, listed)
+        tripped = breakers.before_candidates(evidence, safety) + await belonging(parts, sources)
+        now = await parts.store.now()
     except SourceError as error:
         raise CycleHeld([TrippedBreaker("source_failed", "", str(error))]) from error
-    now = await parts.store.now()
-
-    tripped = breakers.before_candidates(evidence, safety)
-    tripped += breakers.identity_changed([pins.marks(one) for one in sources], await pins.pinned(parts))
-    tripped += breakers.bucket_owner(await owner.problem(parts))
-    held = await _unacknowledged(parts, tripped)
+    except StoreError as error:
+        raise CycleHeld([TrippedBreaker("store_failed", "", str(error))]) from error
+    held = await unacknowledged(parts, tripped)
     if not held:
         await parts.registry.listing.observe(operation_id, now)
     held += await still_latched(parts, held)
@@ -91,7 +90,22 @@ async def make_plan(parts: Parts, operation_id: str) -> Plan:
         tripped += breakers.too_many_deletes(len(plan), listed, safety)
         await parts.registry.end_acknowledgements({(one.code, one.subject) for one in tripped})
     await _record(parts, plan)
+    if parts.config.mode is not Mode.DRY_RUN:  # the journal holds it now, and the breaker stays
+        await parts.registry.references.loss_told(evidence.lost)
     return plan
+
+
+async def belonging(parts: Parts, sources: Sequence[SourceIdentity]) -> list[TrippedBreaker]:
+    """Whether sources, bucket and vault belong together. Asked for a plan, and again before it is executed.
+
+    Raises:
+        StoreError: the marks in the bucket can't be read.
+    """
+    marks = [pins.marks(one) for one in sources]
+    return [
+        *breakers.identity_changed(marks, await pins.pinned(parts)),
+        *breakers.bucket_owner(await owner.problem(parts)),
+    ]
 
 
 async def preflight(parts: Parts) -> Sequence[SourceIdentity]:
@@ -170,6 +184,7 @@ async def _evidence(
 ) -> breakers.Evidence:
     references = parts.registry.references
     resolved = await references.resolved()
+    states = await references.states()
     counts: dict[str, Mapping[Column, ColumnCount]] = {}
     for name, one in counted.items():
         counts[name] = one.columns or {
@@ -180,7 +195,7 @@ async def _evidence(
     return breakers.Evidence(
         listed=listed,
         sources=sources,
-        states=await references.states(),
+        states=states,
         counts=counts,
         columns={source_name(source): source.columns() for source in parts.sources},
         resolved=resolved,
@@ -189,7 +204,7 @@ async def _evidence(
             for where, count in resolved.items()
             if count.resolved < parts.config.safety.min_resolve_rate * count.mentions
         },
-        lost={name: one.lost for name, one in counted.items() if one.lost is not None},
+        lost={name: state.lost for name, state in states.items() if state.lost is not None},
         untracked=await _untracked(parts),
     )
 
@@ -217,7 +232,8 @@ async def _untracked(parts: Parts) -> list[tuple[str, UntrackedColumn, Sequence[
     return found
 
 
-async def _unacknowledged(parts: Parts, tripped: Sequence[TrippedBreaker]) -> list[TrippedBreaker]:
+async def unacknowledged(parts: Parts, tripped: Sequence[TrippedBreaker]) -> list[TrippedBreaker]:
+    """Those that no person has let pass."""
     acknowledged = await parts.registry.acknowledged()
     return [
         breaker
@@ -309,7 +325,7 @@ async def _write(
         kept[DERIVED] = seen.spared.get("derived", 0)
         kept[REFERENCED] = seen.listed - candidates - kept[DERIVED]
         too_many = breakers.too_many_deletes(writer.objects, seen.listed, parts.config.safety)
-        held = held + await _unacknowledged(parts, too_many)
+        held = held + await unacknowledged(parts, too_many)
         return writer.finish(
             PlanFooter(
                 scanned=seen.listed,

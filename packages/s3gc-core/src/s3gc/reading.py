@@ -21,7 +21,7 @@ SAMPLES = 20
 
 
 @asynccontextmanager
-async def _reading(parts: Parts, source: ReferenceSource) -> AsyncIterator[None]:
+async def reading_from(parts: Parts, source: ReferenceSource) -> AsyncIterator[None]:
     """Turn whatever a source raises into a SourceError that names it and shows no secret of ours."""
     try:
         yield
@@ -38,7 +38,7 @@ async def identities(parts: Parts) -> Sequence[SourceIdentity]:
     """Each source checked: reachable, whole, and which one it is. Raises SourceError."""
     found = []
     for source in parts.sources:
-        async with _reading(parts, source):
+        async with reading_from(parts, source):
             found.append(evolve(await source.check(), name=source_name(source)))
     return found
 
@@ -47,7 +47,7 @@ async def untracked(parts: Parts) -> AsyncIterator[tuple[str, UntrackedColumn]]:
     """Every source's columns that could hold references and aren't configured. Raises SourceError."""
     for source in parts.sources:
         async with (
-            _reading(parts, source),
+            reading_from(parts, source),
             aclosing(source.untracked(parts.config.safety.coverage_sample)) as columns,  # type: ignore[type-var]
         ):
             async for column in columns:
@@ -74,15 +74,24 @@ async def fences(parts: Parts, *, follow: bool = True) -> Sequence[Position]:
     """
     positions = []
     for source in parts.sources:
-        async with _reading(parts, source):
+        async with reading_from(parts, source):
             synced = await parts.store.now()
             position = await _fence(parts, source)
             if follow:
-                await _not_back(parts, position)
-                if source.follows_changes:
-                    await _follow(parts, source, position, synced)
+                await _reach(parts, source, position, synced)
             positions.append(position)
     return positions
+
+
+async def _reach(parts: Parts, source: ReferenceSource, position: Position, synced: datetime) -> None:
+    """Bring the registry to a fence, or note for the next cycle that it can't be."""
+    try:
+        await _not_back(parts, position)
+        if source.follows_changes:
+            await _follow(parts, source, position, synced)
+    except PositionLost as error:
+        await parts.registry.references.lose_position(position.source, str(error))
+        raise
 
 
 async def _not_back(parts: Parts, position: Position) -> None:
@@ -103,7 +112,6 @@ class Counted:
     position: Position
     columns: Mapping[Column, ColumnCount] = Factory(dict)
     samples: Mapping[Column, Mapping[str, set[str]]] = Factory(dict)  # row id → keys, of a few mentions
-    lost: str | None = None  # why changes could not be followed from the last position on
     total: int = 0
 
 
@@ -113,7 +121,7 @@ async def sync(parts: Parts, operation_id: str) -> Mapping[str, Counted]:
     await parts.registry.references.forget_others({source_name(source) for source in parts.sources})
     for source in parts.sources:
         name = source_name(source)
-        async with _reading(parts, source):
+        async with reading_from(parts, source):
             counted = seen[name] = await _sync_one(parts, source)
         parts.emit(
             "source_synced",
@@ -130,7 +138,7 @@ async def sync_again(parts: Parts, names: Collection[str]) -> Mapping[str, Count
     seen: dict[str, Counted] = {}
     for source in parts.sources:
         if source_name(source) in names:
-            async with _reading(parts, source):
+            async with reading_from(parts, source):
                 seen[source_name(source)] = await _sync_one(parts, source)
     return seen
 
@@ -142,21 +150,18 @@ async def _sync_one(parts: Parts, source: ReferenceSource) -> Counted:
         return await _scan(parts, source, position, synced)
     name = source_name(source)
     state = await parts.registry.references.state(name)
-    lost: str | None = None
     if state is not None and state.followed:
         try:
             await _not_back(parts, position)
             return Counted(position, total=await _follow(parts, source, position, synced))
         except PositionLost as error:
-            # The rows are read anew; what happened in between nobody knows. The breaker holds this cycle.
-            lost = str(error)
-            await parts.registry.references.lose_position(name)
-            await parts.registry.listing.forget_all()
+            # The rows are read anew; what happened in between nobody knows. A breaker will tell.
+            await parts.registry.references.lose_position(name, str(error))
     begun = evolve(await source.begin(), source=name)
     counted = await _scan(parts, source, begun, synced)
     position = await _fence(parts, source)
     counted.total += await _follow(parts, source, position, synced)
-    return evolve(counted, position=position, lost=lost)
+    return evolve(counted, position=position)
 
 
 async def _scan(parts: Parts, source: ReferenceSource, position: Position, synced: datetime) -> Counted:
@@ -200,23 +205,26 @@ async def _follow(parts: Parts, source: ReferenceSource, until: Position, synced
     state = await references.state(name)
     if state is None or not state.followed:
         raise PositionLost(f"{name}: there is no position to follow changes from; the next cycle scans anew")
+    if until.ordinal is None:
+        raise SourceError(
+            f"{name} follows changes, and its positions have no ordinal: they can't be compared"
+        )
     reached = Position(name, state.position, state.ordinal)
     count = 0
     wait = parts.config.safety.max_catch_up
-    try:
-        with anyio.fail_after(wait.total_seconds()):
-            async with aclosing(source.changes(reached, until)) as batches:  # type: ignore[type-var]
-                async for batch in batches:
-                    await references.change(name, batch, synced)
-                    await source.applied(batch.position)
-                    reached = batch.position
-                    count += len(batch.changes)
-    except TimeoutError:
+    with anyio.move_on_after(wait.total_seconds()) as scope:
+        async with aclosing(source.changes(reached, until)) as batches:  # type: ignore[type-var]
+            async for batch in batches:
+                await references.change(name, batch, batch.at or await parts.store.now())
+                await source.applied(batch.position)
+                reached = batch.position
+                count += len(batch.changes)
+    if scope.cancelled_caught:
         raise SourceError(
             f"{name}: the changes up to the fence were not all told within {wait} (max_catch_up): the next "
             "cycle goes on from where this one stopped"
-        ) from None
-    if until.ordinal is not None and (reached.ordinal is None or reached.ordinal < until.ordinal):
+        )
+    if reached.ordinal is None or reached.ordinal < until.ordinal:
         raise SourceError(f"{name}: its changes ended at {reached.value}, before the fence at {until.value}")
     await references.caught_up(name, synced)
     return count
@@ -247,7 +255,7 @@ async def referenced_among(parts: Parts, keys: Collection[str]) -> dict[str, lis
     sought = Sought(keys, parts.protection)
     for source in parts.sources:
         name = source_name(source)
-        async with _reading(parts, source), aclosing(source.find(sought.names)) as references:  # type: ignore[type-var]
+        async with reading_from(parts, source), aclosing(source.find(sought.names)) as references:  # type: ignore[type-var]
             async for reference in references:
                 for key in sought.protected_by(reference):
                     witnesses = found.setdefault(key, [])

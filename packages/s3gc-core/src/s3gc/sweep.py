@@ -282,9 +282,10 @@ async def _agree(parts: Parts, referenced: Mapping[str, Sequence[Witness]]) -> N
         CycleHeld: the registry misses references.
     """
     sources = {witness.source for some in referenced.values() for witness in some}
-    for name, counted in (await sync_again(parts, sources)).items():
-        if counted.lost is not None:
-            raise PositionLost(f"{name}: {counted.lost}")
+    await sync_again(parts, sources)
+    for name, state in (await parts.registry.references.states()).items():
+        if state.lost is not None:
+            raise PositionLost(f"{name}: {state.lost}")
     known = set(await _known(parts, referenced))
     unknown = [key for key in referenced if key not in known]
     again = await referenced_among(parts, unknown)
@@ -296,7 +297,7 @@ async def _agree(parts: Parts, referenced: Mapping[str, Sequence[Witness]]) -> N
     }
     if proven:
         for name in sources:
-            await parts.registry.references.lose_position(name)  # the next cycle reads all rows anew
+            await parts.registry.references.lose_position(name, None)  # the next cycle reads all rows anew
         raise CycleHeld(registry_disagrees(proven))
 
 

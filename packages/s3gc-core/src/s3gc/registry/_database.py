@@ -34,10 +34,11 @@ CREATE TABLE IF NOT EXISTS refs (
   col INTEGER NOT NULL, row_id TEXT NOT NULL, key_hash INTEGER NOT NULL,
   PRIMARY KEY (col, row_id, key_hash)) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS refs_by_key ON refs (key_hash);
--- ordinal_good, references_good: as of the last cycle that nothing held; synced: when the position was taken
+-- ordinal_good, references_good: as of the last cycle that nothing held; synced: when the position was taken;
+-- lost: why changes could not be followed, until a person has been told
 CREATE TABLE IF NOT EXISTS sources (
   name TEXT PRIMARY KEY, position TEXT NOT NULL, ordinal INTEGER, followed INTEGER NOT NULL,
-  synced INTEGER NOT NULL, references_good INTEGER, ordinal_good INTEGER) WITHOUT ROWID;
+  synced INTEGER NOT NULL, references_good INTEGER, ordinal_good INTEGER, lost TEXT) WITHOUT ROWID;
 -- keys that a change named since the last cycle: their grace begins at that moment
 CREATE TABLE IF NOT EXISTS touched (key_hash INTEGER PRIMARY KEY, at INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS unreferenced (

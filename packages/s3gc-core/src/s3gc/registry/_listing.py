@@ -237,15 +237,6 @@ class Listing:
         if keys:
             await self._database.run(work)
 
-    async def forget_all(self) -> None:
-        """Nobody knows what happened to the references meanwhile: every grace begins anew."""
-
-        def work(connection: Connection) -> None:
-            connection.exec_driver_sql("DELETE FROM unreferenced")
-            connection.exec_driver_sql("DELETE FROM touched")
-
-        await self._database.run(work)
-
 
 def _spoken_of(connection: Connection, key: str, protectors: Protectors) -> int | None:
     """When a change last spoke of the key, its folders or its parents; None: not since the last cycle."""

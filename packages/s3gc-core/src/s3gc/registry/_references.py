@@ -27,6 +27,7 @@ class SourceState:
     ordinal: int | None = None  # of the position
     ordinal_good: int | None = None  # at the last cycle that no breaker held
     followed: bool = False  # the position is one that changes can be told from
+    lost: str | None = None  # why changes were lost, and nobody has been told yet
 
 
 @frozen
@@ -101,7 +102,7 @@ class References:
 
     # ------------------------------------------------------------------ changes
 
-    async def change(self, source: str, batch: ChangeBatch, synced: datetime) -> None:
+    async def change(self, source: str, batch: ChangeBatch, at: datetime) -> None:
         """Apply changes and their position in one transaction. What was applied before changes nothing.
 
         Every key that a change took away or spoke of is noted as touched, at the change's own time: its
@@ -109,7 +110,7 @@ class References:
         is behind would shorten a grace): until then the key was known to be referenced.
 
         Args:
-            synced: a moment before the fence that is being caught up with, by the store's clock.
+            at: when the changes happened: as the source says, or else now.
         """
 
         def work(connection: Connection) -> None:
@@ -117,9 +118,8 @@ class References:
             row = connection.exec_driver_sql(
                 "SELECT synced FROM sources WHERE name = ?", (source,)
             ).fetchone()
-            known_until = row[0] if row else micros(synced)
-            moment = max(known_until, micros(batch.at or synced))
-            change = _Change(connection, self._columns, source, moment)
+            moment = max(row[0], micros(at)) if row else micros(at)
+            change = _Change(connection, self._columns, source, moment, touching=not batch.again)
             for table in batch.emptied:
                 change.empty(table)
             for one in batch.changes:
@@ -144,11 +144,28 @@ class References:
 
         await self._database.run(work)
 
-    async def lose_position(self, source: str) -> None:
-        """Its changes can't be followed from here any more: the next sync scans anew."""
+    async def lose_position(self, source: str, why: str | None) -> None:
+        """What happened to its references is unknown: the next sync scans anew, and every grace begins anew.
+
+        Args:
+            why: to be told by a breaker; None if one has told it already.
+        """
 
         def work(connection: Connection) -> None:
-            connection.exec_driver_sql("UPDATE sources SET followed = 0 WHERE name = ?", (source,))
+            connection.exec_driver_sql(
+                "UPDATE sources SET followed = 0, lost = COALESCE(?, lost) WHERE name = ?", (why, source)
+            )
+            connection.exec_driver_sql("DELETE FROM unreferenced")
+            connection.exec_driver_sql("DELETE FROM touched")
+
+        await self._database.run(work)
+
+    async def loss_told(self, sources: Collection[str]) -> None:
+        """A breaker that stays has told these losses."""
+
+        def work(connection: Connection) -> None:
+            for source in sources:
+                connection.exec_driver_sql("UPDATE sources SET lost = NULL WHERE name = ?", (source,))
 
         await self._database.run(work)
 
@@ -183,10 +200,11 @@ class References:
             )
             return {
                 name: SourceState(
-                    position, counted.get(name) or 0, good, ordinal, ordinal_good, bool(followed)
+                    position, counted.get(name) or 0, good, ordinal, ordinal_good, bool(followed), lost
                 )
-                for name, position, ordinal, followed, good, ordinal_good in connection.exec_driver_sql(
-                    "SELECT name, position, ordinal, followed, references_good, ordinal_good FROM sources"
+                for name, position, ordinal, followed, good, ordinal_good, lost in connection.exec_driver_sql(
+                    "SELECT name, position, ordinal, followed, references_good, ordinal_good, lost"
+                    " FROM sources"
                 )
             }
 
@@ -197,14 +215,14 @@ class References:
 
         def work(connection: Connection) -> SourceState | None:
             row = connection.exec_driver_sql(
-                "SELECT position, ordinal, followed, references_good, ordinal_good FROM sources"
+                "SELECT position, ordinal, followed, references_good, ordinal_good, lost FROM sources"
                 " WHERE name = ?",
                 (source,),
             ).fetchone()
             if row is None:
                 return None
-            position, ordinal, followed, good, ordinal_good = row
-            return SourceState(position, 0, good, ordinal, ordinal_good, bool(followed))
+            position, ordinal, followed, good, ordinal_good, lost = row
+            return SourceState(position, 0, good, ordinal, ordinal_good, bool(followed), lost)
 
         return await self._database.run(work)
 
@@ -329,11 +347,14 @@ def _move(connection: Connection, source: str, position: Position, at: datetime,
 class _Change:
     """A batch of changes on its way into the registry: gathered by row, written by sets of rows."""
 
-    def __init__(self, connection: Connection, columns: Columns, source: str, moment: int) -> None:
+    def __init__(
+        self, connection: Connection, columns: Columns, source: str, moment: int, *, touching: bool
+    ) -> None:
         self._connection = connection
         self._columns = columns
         self._source = source
         self._moment = moment
+        self._touching = touching  # else the changes were told before
         self._rows: dict[tuple[int, str], set[int]] = {}  # (column, row) → all that it names afterwards
         self._touched: set[int] = set()
 
@@ -394,7 +415,7 @@ class _Change:
                 )
 
     def flush(self) -> None:
-        """Write what was gathered: delete what differs, insert what is new."""
+        """Write what was gathered: delete what differs, insert what is new, note what was spoken of."""
         run = self._connection.exec_driver_sql
         if self._rows:
             run("DELETE FROM scratch.changed")
@@ -419,6 +440,8 @@ class _Change:
             run("INSERT OR IGNORE INTO refs SELECT col, row_id, key_hash FROM scratch.stage")
             run("DROP INDEX scratch.staged")
             self._rows.clear()
+        if not self._touching:
+            self._touched.clear()
         if self._touched:
             run(
                 "INSERT INTO touched VALUES (?, ?)"
