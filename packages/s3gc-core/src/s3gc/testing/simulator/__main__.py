@@ -1,0 +1,42 @@
+"""``python -m s3gc.testing.simulator --schedules 20000 --seed 0 --jobs 2 [--world NAME]``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from s3gc.testing.simulator import WORLDS, Totals, run, simulate
+
+
+def main() -> int:
+    """Returns the exit code: 1 after a broken promise."""
+    parser = argparse.ArgumentParser(prog="s3gc.testing.simulator", description=__doc__)
+    parser.add_argument("--schedules", type=int, default=20_000, help="how many (default: 20000)")
+    parser.add_argument("--seed", type=int, default=0, help="the first seed (default: 0)")
+    parser.add_argument("--jobs", type=int, default=2, help="processes at once (default: 2)")
+    parser.add_argument("--world", choices=sorted(WORLDS), help="only this one (default: all that are on)")
+    parser.add_argument("--keep-going", action="store_true", help="count all broken promises")
+    parser.add_argument("--story", action="store_true", help="tell the story of --seed, and run nothing else")
+    given = parser.parse_args()
+    if given.story:
+        outcome = simulate(given.seed, world=given.world)
+        print(*outcome.story, sep="\n")
+        return 0 if outcome.violation is None else 1
+
+    told = [0.0]
+
+    def progress(totals: Totals) -> None:
+        if totals.seconds - told[0] >= 10:
+            told[0] = totals.seconds
+            print(f"{totals.schedules} schedules in {totals.seconds:.0f} s", file=sys.stderr, flush=True)
+
+    seeds = range(given.seed, given.seed + given.schedules)
+    totals = run(seeds, given.jobs, world=given.world, progress=progress, keep_going=given.keep_going)
+    print(totals)
+    for violation in totals.violations[:1]:
+        print(violation)
+    return 1 if totals.violations else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,262 @@
+"""A database as a source: one process's connection to it, with all that can go wrong there."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
+from datetime import timedelta
+from typing import TYPE_CHECKING, TypeVar
+
+import anyio
+from attrs import define
+
+from s3gc.abc import ReferenceSource, Wanted
+from s3gc.errors import PositionLost, SourceError
+from s3gc.model import (
+    ChangeBatch,
+    Column,
+    ColumnCount,
+    Position,
+    Reference,
+    RowChange,
+    ScanBatch,
+    SourceIdentity,
+    UntrackedColumn,
+)
+from s3gc.testing.simulator._database import FOLDER, UNTRACKED, Commit, Database, RowEvent, Values
+from s3gc.testing.simulator._eyes import Fence, Found, Served
+from s3gc.testing.simulator._loop import EPOCH
+
+if TYPE_CHECKING:
+    from s3gc.testing.simulator._process import Process
+
+T = TypeVar("T")
+
+CHUNK = 3
+"""Rows of a batch of a scan."""
+
+
+@define(eq=False)
+class Link:
+    """The way to a database, shared by all processes, and what is wrong with it. Times in seconds."""
+
+    name: str
+    database: Database
+    follows: bool = False
+    down_until: float = 0.0
+    replica_until: float = 0.0
+    garbled_until: float = 0.0  # values don't lead to the bucket's keys: another base URL, say
+    slot_lost: bool = False
+    purged_to: int = 0  # changes up to this LSN are gone
+    repeats: bool = False  # the first batch tells the last commit again
+    applied: int = 0  # LSN up to which changes were released
+
+    def state(self, now: float) -> str | None:
+        """Why it can't be read now."""
+        if now < self.down_until:
+            return "connection refused (simulated)"
+        if now < self.replica_until:
+            return "this server is a replica (simulated)"
+        return None
+
+
+class SimSource(ReferenceSource):
+    """The contract's view of a link. Everything that it tells is noted in the process's eyes."""
+
+    def __init__(self, process: Process, link: Link, database: Database | None = None) -> None:
+        self.name = link.name
+        self.follows_changes = link.follows
+        self._process = process
+        self._link = link
+        self._database = database or link.database
+
+    async def _call(self, what: str, effect: Callable[[], T]) -> T:
+        def checked() -> T:
+            why = self._link.state(self._process.world.loop.time())
+            if why is not None:
+                raise SourceError(f"{self.name}: {why}")
+            return effect()
+
+        try:
+            return await self._process.source_call(what, checked)
+        except Exception as error:
+            self._process.eyes.spoil(f"{self.name}: {what} failed: {error}")
+            raise
+
+    # ------------------------------------------------------------------ what it is
+
+    async def references(self) -> AsyncIterator[Reference]:
+        async for batch in self.scan():
+            for reference in batch.references:
+                yield reference
+
+    def columns(self) -> Sequence[Column]:
+        return [Column(table, column) for table, column in self._database.columns]
+
+    async def check(self) -> SourceIdentity:
+        def effect() -> SourceIdentity:
+            found = self._database
+            self._process.eyes.identities[self.name] = found.system
+            return SourceIdentity(
+                self.name, "simulated", {"system_identifier": found.system, "database": found.name}
+            )
+
+        return await self._call("check", effect)
+
+    async def fence(self, timeout: timedelta) -> Position:
+        world, database = self._process.world, self._database
+
+        def begin() -> tuple[Fence, list[str]]:
+            fence = Fence(world.tick())
+            self._process.eyes.fences.setdefault(self.name, []).append(fence)
+            return fence, list(database.open)
+
+        fence, waiting = await self._call("fence", begin)
+        deadline = world.loop.time() + timeout.total_seconds()
+        while any(name in database.open for name in waiting):
+            left = deadline - world.loop.time()
+            if left <= 0:
+                self._process.eyes.spoil(f"{self.name}: a fence timed out")
+                world.story.say(self._process.name, "a fence at {} timed out", self.name)
+                raise SourceError(f"{self.name}: a transaction is open for longer than {timeout}")
+            with anyio.move_on_after(left):
+                await database.ended.wait()
+            await self._process.awake()
+        fence.ended = world.tick()
+        await self._call("fenced", lambda: None)
+        return self._position()
+
+    def _position(self) -> Position:
+        found = self._database
+        return Position(self.name, f"{found.timeline}/{found.lsn}", found.lsn)
+
+    # ------------------------------------------------------------------ reading
+
+    def _read(self) -> list[tuple[str, str, Values]]:
+        """All rows that are committed at this moment."""
+        return sorted(
+            ((table, row, found.values) for (table, row), found in self._database.rows.items()),
+            key=lambda one: one[:2],
+        )
+
+    def _references_of(self, table: str, row: str, values: Values) -> Iterable[Reference]:
+        garbled = self._process.world.loop.time() < self._link.garbled_until
+        self._process.eyes.garbled |= garbled
+        for column, value in values.items():
+            if (table, column) in self._database.columns:
+                found = f"elsewhere/{value}" if garbled else value
+                yield Reference(found, table, row, column, prefix=(table, column) == FOLDER)
+
+    async def scan(self) -> AsyncIterator[ScanBatch]:
+        rows = await self._call("scan", self._read)
+        served: list[Reference] = []
+        counts: dict[Column, ColumnCount] = {}
+        garbled = False
+        for start in range(0, len(rows), CHUNK):
+            if start:
+                await self._call("page", lambda: None)
+            chunk = rows[start : start + CHUNK]
+            if self._link.follows:  # no consistent view: later changes may show
+                chunk = [
+                    (table, row, self._database.rows[table, row].values)
+                    for table, row, _ in chunk
+                    if (table, row) in self._database.rows
+                ]
+            references = [one for row in chunk for one in self._references_of(*row)]
+            here = self._counts(chunk)
+            for column, count in here.items():
+                before = counts.get(column, ColumnCount())
+                counts[column] = ColumnCount(before.rows + count.rows, before.values + count.values)
+            served += references
+            yield ScanBatch(references, here)
+        garbled = any(one.key.startswith("elsewhere/") for one in served)
+        self._process.world.story.say(
+            self._process.name,
+            "has read {}: {} references{}",
+            self.name,
+            len(served),
+            ", garbled" if garbled else "",
+        )
+        self._process.eyes.served[self.name] = Served(served, counts, self._database.system)
+
+    def _counts(self, rows: Sequence[tuple[str, str, Values]]) -> Mapping[Column, ColumnCount]:
+        found = {}
+        for table, column in self._database.columns:
+            here = [values for in_table, _, values in rows if in_table == table]
+            if here:
+                found[Column(table, column)] = ColumnCount(len(here), sum(column in one for one in here))
+        return found
+
+    async def find(self, keys: Collection[str]) -> AsyncIterator[Reference]:
+        world, eyes = self._process.world, self._process.eyes
+        wanted = Wanted(keys)
+        began = world.tick()
+
+        def effect() -> list[Reference]:
+            references = [one for row in self._read() for one in self._references_of(*row)]
+            return [one for one in references if wanted.by(one)]
+
+        found = await self._call("find", effect)
+        named = frozenset(
+            key for key in wanted.keys for one in found if Wanted([key]).by(one)
+        )  # a set: its order is never used
+        eyes.finds.setdefault(self.name, []).append(Found(began, world.tick(), wanted.keys, named))
+        eyes.pending_resets += sorted(named)
+        for reference in found:
+            yield reference
+
+    # ------------------------------------------------------------------ following
+
+    async def begin(self) -> Position:
+        def effect() -> Position:
+            self._link.slot_lost = False
+            self._link.purged_to = 0
+            return self._position()
+
+        return await self._call("begin", effect)
+
+    async def changes(self, after: Position, until: Position) -> AsyncIterator[ChangeBatch]:
+        def effect() -> list[Commit]:
+            timeline, _, lsn = after.value.partition("/")
+            found = self._database
+            if self._link.slot_lost or int(lsn) < self._link.purged_to:
+                raise PositionLost(f"{self.name}: the slot is lost")
+            if int(timeline) != found.timeline or int(lsn) > found.lsn:
+                raise PositionLost(f"{self.name}: {after.value} is not in this history")
+            from_here = [one for one in found.log if one.lsn > int(lsn) and not one.silent]
+            if self._link.repeats:
+                from_here = [one for one in found.log if one.lsn == int(lsn)] + from_here
+            return from_here
+
+        commits = await self._call("changes", effect)
+        end = int(until.value.partition("/")[2])
+        for commit in commits:
+            if commit.lsn > end and commit is not commits[0]:
+                break
+            await self._call("change", lambda: None)
+            at = EPOCH + timedelta(seconds=commit.at)
+            self._process.world.oracle.told_change(self._process, self.name, commit)
+            yield ChangeBatch(
+                [self._change(event) for event in commit.events],
+                Position(self.name, f"{self._database.timeline}/{commit.lsn}", commit.lsn),
+                at,
+            )
+        yield ChangeBatch([], until)
+
+    def _change(self, event: RowEvent) -> RowChange:
+        references = tuple(self._references_of(event.table, event.row, event.after or {}))
+        named = [one.key for one in self._references_of(event.table, event.row, event.before or {})]
+        return RowChange(event.table, event.row, references, named=named)
+
+    async def applied(self, position: Position) -> None:
+        def effect() -> None:
+            self._link.applied = int(position.value.partition("/")[2])
+
+        await self._call("applied", effect)
+
+    async def untracked(self, sample: int) -> AsyncIterator[UntrackedColumn]:
+        def effect() -> list[str]:
+            return [values[UNTRACKED[1]] for _, _, values in self._read() if UNTRACKED[1] in values]
+
+        values = await self._call("untracked", effect)
+        if values:
+            yield UntrackedColumn(*UNTRACKED, "text", frozenset(values), len(values))
