@@ -17,7 +17,7 @@ from s3gc.config import Config, create_config, load_config
 from s3gc.config._toml import span
 from s3gc.errors import ConfigError
 from s3gc.model import Mode
-from s3gc.safety import Safety
+from s3gc.safety import MAY_CLEAR, Safety
 
 SECRET = "hunter22"
 
@@ -42,15 +42,23 @@ def test_a_whole_file(load: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         mode = "audit_only"
         retention_days = 1.5
         exclude_prefixes = ["a/"]
+        owned_prefixes = ["app", "tmp*"]
 
         [tables]
         users = ["avatar_url"]
         "public.posts" = ["body", "cover"]
 
+        [folders]
+        "public.posts" = ["cover"]
+
+        [derived]
+        "thumbs/{key}_{size}.jpg" = "{key}.jpg"
+
         [safety]
         preset = "none"
         grace = "1d12h"
         max_deletes = 10
+        self_clearing = ["store_failed", "clock_skew"]
         """
     )
     assert config == create_config(
@@ -60,9 +68,14 @@ def test_a_whole_file(load: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         mode="audit_only",
         retention_days=1.5,
         exclude_prefixes=["a/"],
+        owned_prefixes=["app", "tmp*"],
         vault_path=tmp_path / "s3gc_vault",
         tables={"users": ["avatar_url"], "public.posts": ["body", "cover"]},
-        safety=Safety.none().but(grace=timedelta(hours=36), max_deletes=10),
+        folders={"public.posts": ["cover"]},
+        derived={"thumbs/{key}_{size}.jpg": "{key}.jpg"},
+        safety=Safety.none().but(
+            grace=timedelta(hours=36), max_deletes=10, self_clearing=["clock_skew", "store_failed"]
+        ),
     )
     assert SECRET not in repr(config)
 
@@ -91,6 +104,17 @@ def test_a_whole_file(load: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         ('bucket = "b-1"\n[safety]\nallow_unconditional_delete = 1', r"true or false"),
         ('bucket = "b-1"\n[tables]\npublic.users = ["a"]', r'quote a name with a schema: "public\.users"'),
         ('bucket = "b-1"\n[tables]\nusers = "a"', r"list of columns"),
+        ('bucket = "b-1"\n[safety]\nself_clearing = "clock_skew"', r"must be a list of breakers' codes"),
+        ('bucket = "b-1"\n[safety]\nself_clearing = [1]', r"must be a list of breakers' codes"),
+        (
+            'bucket = "b-1"\n[safety]\nself_clearing = ["empty_column"]',
+            r"self_clearing can hold clock_skew, ",
+        ),
+        ('bucket = "b-1"\n[folders]\nusers = ["a"]', r"folders: users\.a isn't in tables"),
+        ('bucket = "b-1"\nowned_prefixes = ["/"]', r"is the whole bucket: leave owned_prefixes out"),
+        ('bucket = "b-1"\n[derived]\n"thumbs/a.jpg" = "a.jpg"', r"has no field such as \{key\}"),
+        ('bucket = "b-1"\n[derived]\n"thumbs/{key}" = "{name}"', r"names \{name\}, which"),
+        ('bucket = "b-1"\nderived = "thumbs"', r"derived must map the form"),
         ('bucket = "b-1"\nmode = "exceute"', r"did you mean 'execute'"),
         (
             'bucket = "b-1"\nadmin_api_key = "${NO_SUCH_VARIABLE_OF_OURS}"',
@@ -167,6 +191,11 @@ def test_unlimited_means_no_limit_and_zero_means_none(load: Any) -> None:
 
 # ------------------------------------------------------------------------------------------ round trip
 
+
+def _without_braces(text: str) -> str:
+    return text.replace("{", "(").replace("}", ")")
+
+
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1).filter(
     str.strip
 )
@@ -181,17 +210,35 @@ def safety_values() -> st.SearchStrategy[dict[str, Any]]:
         float: shares,
         bool: st.booleans(),
         str: st.sampled_from(["full", "none", "demo"]),
+        tuple[str, ...]: st.lists(st.sampled_from(MAY_CLEAR), max_size=6),  # self_clearing
     }
     return st.fixed_dictionaries({name: by_type[kind] for name, kind in get_type_hints(Safety).items()})
 
 
+TABLES = st.dictionaries(TEXT, st.lists(TEXT, min_size=1, max_size=3), max_size=3)
+
+
+@st.composite
+def tables_and_folders(draw: st.DrawFn) -> dict[str, Any]:
+    """Folders are some of the tracked columns."""
+    tables = draw(TABLES)
+    marked = {table: draw(st.lists(st.sampled_from(columns))) for table, columns in tables.items()}
+    return {"tables": tables, "folders": {table: columns for table, columns in marked.items() if columns}}
+
+
 CONFIGS = st.builds(
-    create_config,
+    lambda both, **others: create_config(**both, **others),
+    tables_and_folders(),
     bucket=st.sampled_from(["my-bucket", "s3://Other_One", "memory://x"]),
-    tables=st.dictionaries(TEXT, st.lists(TEXT, min_size=1, max_size=3), max_size=3),
     mode=st.sampled_from(Mode),
     retention_days=st.integers(0, 36_500) | st.floats(0, 36_500),
     exclude_prefixes=st.lists(TEXT, max_size=3),
+    owned_prefixes=st.lists(TEXT.filter(lambda prefix: prefix.strip("/*")), max_size=3),
+    derived=st.dictionaries(
+        st.tuples(TEXT, TEXT).map(lambda around: "{}/{{key}}{}".format(*map(_without_braces, around))),
+        TEXT.map(lambda text: f"{_without_braces(text)}{{key}}"),
+        max_size=3,
+    ),
     database_url=st.none() | TEXT.filter(lambda t: "${" not in t).map(lambda t: f"sqlite:///{t}"),
     sources=st.lists(TEXT.filter(lambda t: "${" not in t).map(lambda t: f"lines:///{t}"), max_size=2),
     admin_api_key=st.none() | TEXT.filter(lambda t: "${" not in t),
@@ -213,9 +260,14 @@ def as_toml(config: Config) -> str:
     lines = [
         f"{field.name} = {toml(value)}"
         for field in attrs.fields(Config)
-        if field.name not in ("tables", "safety") and (value := getattr(config, field.name)) is not None
+        if field.name not in ("tables", "folders", "derived", "safety")
+        and (value := getattr(config, field.name)) is not None
     ]
-    lines += ["[tables]", *(f"{toml(table)} = {toml(columns)}" for table, columns in config.tables.items())]
+    for name in ("tables", "folders", "derived"):
+        lines += [
+            f"[{name}]",
+            *(f"{toml(key)} = {toml(value)}" for key, value in getattr(config, name).items()),
+        ]
     lines.append("[safety]")
     for name, value in attrs.asdict(config.safety).items():
         if isinstance(value, timedelta):

@@ -55,10 +55,10 @@ def _safety(safety: Safety) -> dict[str, Any]:
 
 
 def _value(value: Any) -> str:
-    if value is None or value in ([], {}):
+    if value is None or value in ([], (), {}):
         return "-"
     if isinstance(value, dict):
         return "\n".join(f"{name}: {_value(inner)}" for name, inner in value.items())
-    if isinstance(value, list):
+    if isinstance(value, list | tuple):
         return ", ".join(_value(inner) for inner in value)
     return show_text(value) if isinstance(value, str) else json.dumps(value)
