@@ -88,7 +88,7 @@ async def release(parts: Parts, key: str) -> bool:
     Raises:
         S3GCError: the registry can't be used.
     """
-    return await parts.registry.claims.release(key)
+    return await parts.registry.claims.release(key, parts.clock.now())
 
 
 async def _claim(parts: Parts, key: str, ttl: timedelta, unique: str, name: str) -> bool:

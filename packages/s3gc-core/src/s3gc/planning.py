@@ -38,6 +38,9 @@ from s3gc.registry import key_hash
 PROGRESS_EVERY = 10_000
 """Objects between two ``listing_progress`` events."""
 
+OLD_CLAIMS = timedelta(days=7)
+"""Ended claims are remembered so long: far longer than a batch that began while they ran."""
+
 EXAMPLES = 5
 """Kept objects named in the plan for each reason."""
 
@@ -50,6 +53,7 @@ async def make_plan(parts: Parts, operation_id: str) -> Plan:
     """
     started = parts.clock.monotonic()
     safety = parts.config.safety
+    await parts.registry.claims.prune(parts.clock.now() - OLD_CLAIMS)
     sources = await preflight(parts)
     listed = await list_bucket(parts, operation_id)
     try:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from datetime import datetime
 
 import anyio
 from attrs import Factory, define, frozen
@@ -77,6 +78,15 @@ class _Doomed:
     record: BackupRecord
 
 
+@frozen
+class _Fence:
+    """The last one before the deletes."""
+
+    at: datetime  # when it began
+    began: float  # the same, monotonic seconds
+    positions: Sequence[Position]
+
+
 async def sweep(parts: Parts, plan: Plan, operation_id: str, tally: Tally) -> None:
     """Execute a plan. ``tally`` is right at every moment, also when this raises."""
     held = unconditional_delete(await parts.store.probe(), parts.config.safety)
@@ -89,8 +99,8 @@ async def sweep(parts: Parts, plan: Plan, operation_id: str, tally: Tally) -> No
         if tally.batches and not tally.open and not isinstance(error, LeaseLost):
             try:
                 await _confirm_all(parts, operation_id, tally)
-            except Unsettled as error:
-                parts.log.warning("recovery_pending", operation_id=operation_id, error=str(error))
+            except Unsettled as unsettled:
+                parts.log.warning("recovery_pending", operation_id=operation_id, error=str(unsettled))
         raise
     if tally.batches > 1:
         await _confirm_all(parts, operation_id, tally)
@@ -154,17 +164,13 @@ def _batches(entries: Iterator[PlanEntry], most: int, most_bytes: int) -> Iterat
         yield batch
 
 
-def _next(batches: Iterator[list[PlanEntry]]) -> list[PlanEntry]:
-    return next(batches, [])
-
-
 async def _batch(
     parts: Parts, session: BackupSession, batch: Sequence[PlanEntry], operation_id: str, tally: Tally
 ) -> None:
     entries = {entry.object.key: entry for entry in batch}
     try:
         await parts.lease.keep()
-        doomed, positions, fenced = await _prepare(parts, session, entries, operation_id, tally)
+        doomed, fence = await _prepare(parts, session, entries, operation_id, tally)
         await parts.lease.confirm()
     except BaseException:
         tally.kept[gates.BATCH_FAILED] += len(entries)
@@ -175,11 +181,11 @@ async def _batch(
     # From the intent to the confirmation nothing may stop us half way: a cancel waits for the batch's end.
     tally.open = True
     with anyio.CancelScope(shield=True):
-        doomed = await _drop_claimed(parts, doomed, operation_id, tally)
-        await parts.vault.journal.append(_intents(doomed, positions, operation_id))
+        doomed = await _drop_claimed(parts, doomed, fence, operation_id, tally)
+        await parts.vault.journal.append(_intents(doomed, fence.positions, operation_id))
         try:
             deleted = await _delete(parts, doomed, operation_id, tally)
-            back = await confirm(parts, deleted, operation_id, since=fenced)
+            back = await confirm(parts, deleted, operation_id, since=fence.began)
             await parts.registry.claims.spare(operation_id)
         except LeaseLost:
             raise  # who has the lease now settles what is open, and we touch nothing more
@@ -188,7 +194,7 @@ async def _batch(
                 f"{error} (the journal has all that is open; the next start settles it)"
             ) from error
     tally.open = False
-    tally.late_window = max(tally.late_window, parts.clock.monotonic() - fenced)
+    tally.late_window = max(tally.late_window, parts.clock.monotonic() - fence.began)
     gone = [one.entry.object for one in doomed if one.record.key in deleted and one.record.key not in back]
     tally.deleted.extend(found.key for found in gone)
     tally.batches += 1
@@ -205,10 +211,10 @@ async def _batch(
 
 async def _prepare(
     parts: Parts, session: BackupSession, entries: dict[str, PlanEntry], operation_id: str, tally: Tally
-) -> tuple[list[_Doomed], Sequence[Position], float]:
+) -> tuple[list[_Doomed], _Fence]:
     """All that comes before the first delete. Takes what must stay out of ``entries``.
 
-    Returns what is left with its backups, the fence's positions, and when it began (monotonic seconds).
+    Returns what is left with its backups, and the last fence.
     """
     whole = len(entries)
 
@@ -236,15 +242,15 @@ async def _prepare(
 
     # fence, then everything again: what became referenced, changed or vetoed while we copied stays
     await parts.lease.keep()
-    fenced = parts.clock.monotonic()
-    positions = await fences(parts)
+    at, began = parts.clock.now(), parts.clock.monotonic()
+    fence = _Fence(at, began, await fences(parts))
     await _drop_by_registry(parts, entries, tally)
     await _drop_referenced(parts, entries, tally)
     await _drop_changed(parts, entries, tally)
     await _drop_by_gates(parts, entries, tally)
     doomed = [_Doomed(entry, records[key]) for key, entry in entries.items()]
     parts.emit("batch_fenced", operation_id=operation_id, objects=len(doomed))
-    return doomed, positions, fenced
+    return doomed, fence
 
 
 async def _drop_by_registry(parts: Parts, entries: dict[str, PlanEntry], tally: Tally) -> None:
@@ -302,11 +308,11 @@ async def _agree(parts: Parts, referenced: Mapping[str, Sequence[Witness]]) -> N
 
 
 async def _drop_claimed(
-    parts: Parts, doomed: Sequence[_Doomed], operation_id: str, tally: Tally
+    parts: Parts, doomed: Sequence[_Doomed], fence: _Fence, operation_id: str, tally: Tally
 ) -> list[_Doomed]:
     """The last look before the intents. From here on a claim on one of these keys waits for the batch."""
     keys = [one.record.key for one in doomed]
-    claimed = await parts.registry.claims.doom(operation_id, keys, parts.clock.now())
+    claimed = await parts.registry.claims.doom(operation_id, keys, fence.at)
     tally.kept[gates.CLAIMED] += len(claimed)
     return [one for one in doomed if one.record.key not in claimed]
 

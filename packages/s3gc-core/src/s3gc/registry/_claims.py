@@ -101,10 +101,11 @@ class Claims:
 
         await self._run(work)
 
-    async def release(self, key: str) -> bool:
+    async def release(self, key: str, now: datetime) -> bool:
         """End one claim on this key of those named by this object: the one that ends first.
 
-        With several of them it doesn't matter whose it was: those that stay last at least as long.
+        With several of them it doesn't matter whose it was: those that stay last at least as long. One that ended
+        is remembered: a sweep whose fence began while it ran must still see it (:meth:`doom`).
 
         Returns:
             Whether there was one.
@@ -119,12 +120,15 @@ class Claims:
         def work(connection: Connection) -> bool:
             _begin(connection)
             first = connection.exec_driver_sql(
-                "SELECT id FROM claims WHERE key = ? AND substr(id, 1, ?) = ? ORDER BY until, id LIMIT 1",
-                (key, len(ours), ours),
+                "SELECT id FROM claims WHERE key = ? AND substr(id, 1, ?) = ? AND until > ?"
+                " ORDER BY until, id LIMIT 1",
+                (key, len(ours), ours, micros(now)),
             ).first()
             if first is None:
                 return False
-            connection.exec_driver_sql("DELETE FROM claims WHERE key = ? AND id = ?", (key, first[0]))
+            connection.exec_driver_sql(
+                "UPDATE claims SET until = ? WHERE key = ? AND id = ?", (micros(now), key, first[0])
+            )
             return True
 
         return await self._run(work)
@@ -139,11 +143,15 @@ class Claims:
         """
         return await self._run(lambda connection: _active(connection, keys, now)) if keys else {}
 
-    async def doom(self, operation: str, keys: Collection[str], now: datetime) -> frozenset[str]:
+    async def doom(self, operation: str, keys: Collection[str], since: datetime) -> frozenset[str]:
         """Take keys for deletion, all but the claimed ones. Deletes may be sent after this returns.
 
+        Args:
+            since: when the sweep began to read references for the last time. A claim that ran then, and has
+                ended meanwhile, may have ended because its row was committed, too late for that reading.
+
         Returns:
-            The keys with a claim that still runs at ``now``: they are not doomed.
+            The keys with a claim that ran at ``since`` or later: they are not doomed.
 
         Raises:
             S3GCError: the registry can't be written to; no key is doomed.
@@ -152,7 +160,7 @@ class Claims:
         def work(connection: Connection) -> frozenset[str]:
             # First the lock, then the look: another process may not claim in between.
             _begin(connection)
-            claimed = frozenset(_active(connection, keys, now))
+            claimed = frozenset(_active(connection, keys, since))
             rows = [(key, operation) for key in keys if key not in claimed]
             if rows:
                 connection.exec_driver_sql(
