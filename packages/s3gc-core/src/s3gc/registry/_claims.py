@@ -104,8 +104,8 @@ class Claims:
     async def release(self, key: str, now: datetime) -> bool:
         """End one claim on this key of those named by this object: the one that ends first.
 
-        With several of them it doesn't matter whose it was: those that stay last at least as long. One that ended
-        is remembered: a sweep whose fence began while it ran must still see it (:meth:`doom`).
+        With several of them it doesn't matter whose it was: those that stay last at least as long. One that
+        ended is remembered: a sweep whose fence began while it ran must still see it (:meth:`doom`).
 
         Returns:
             Whether there was one.
