@@ -86,6 +86,7 @@ class Bench:
         self.folder = folder
         self.on: dict[str, Callable[[], None]] = {}
         """What to do at an event of s3gc's, by its name."""
+        self.plugins: list[object] = []
         for key in (LIVE, *FREE):
             self.store.upload(key, key.encode(), ObjectAttributes(content_type="text/plain"))
         self.source.write("1", LIVE)
@@ -106,7 +107,8 @@ class Bench:
             "safety": Safety.none(),
         }
         plugins = create_plugin_manager(entry_points=False)
-        plugins.register(_Listener(self))
+        for plugin in (_Listener(self), *self.plugins):
+            plugins.register(plugin)
         return Collector.open(
             create_config(**known | options),
             store=self.store,

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from fixtures_kernel import (  # noqa: F401
+    DAY,
     FREE,
     LIVE,
     Bench,
@@ -60,6 +61,22 @@ async def test_the_next_cycle_reads_all_rows_anew_and_waits_for_a_person(bench: 
         assert await gc._parts.registry.references.count_of("free/1") == 1
         await gc.acknowledge("registry_disagrees", "somebody set sql_log_bin=0")
         assert sorted((await gc.collect()).deleted) == FREE[1:]
+
+
+async def test_a_disagreement_begins_every_grace_anew(bench: Bench) -> None:
+    """What was lost may have named any key."""
+    async with bench.open(safety=Safety.none().but(grace=DAY)) as gc:
+        await gc.plan()
+        bench.clock.advance(2 * DAY)
+        drop_event(bench)
+        with bench.source.unlogged():
+            bench.source.write("3", "free/2")
+            bench.source.remove("3")
+        with pytest.raises(CycleHeld, match="registry_disagrees"):
+            await gc.collect()
+        await gc.acknowledge("registry_disagrees", "somebody set sql_log_bin=0")
+        report = await gc.collect()
+        assert (list(report.deleted), report.kept["in_grace"]) == ([], 2)
 
 
 async def test_a_later_batch_that_disagrees_stops_the_sweep_and_confirms_the_first(bench: Bench) -> None:

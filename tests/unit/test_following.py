@@ -10,6 +10,7 @@ from typing import Any
 
 import anyio
 import pytest
+from attrs import evolve
 from sqlalchemy import Connection
 
 from fixtures_kernel import FREE, LIVE, Bench, Following, Scanned, anyio_backend, bench, held_by  # noqa: F401
@@ -73,8 +74,12 @@ async def test_the_fake_tells_what_was_written_after_a_position() -> None:
     assert end == ChangeBatch([], emptied.position)
     assert end.position == await source.fence(timedelta(1))
     assert await told(source, end.position) == [end], "the fence is told also when nothing changed"
-    source.repeats, source.per_batch = 2, 9
-    assert await told(source, end.position) == [renamed, emptied, end], "an emptied table begins a batch"
+    source.per_batch = 9
+    joined = ChangeBatch([*written.changes, *renamed.changes], renamed.position, renamed.at)
+    assert await told(source, begun) == [joined, emptied, end], "an emptied table begins a batch"
+    source.repeats = 2
+    again = [evolve(one, again=True) for one in (renamed, emptied)]
+    assert await told(source, end.position) == [*again, end]
 
 
 async def test_the_faults_of_the_fake() -> None:
@@ -229,7 +234,43 @@ async def test_a_crash_before_the_source_heard_of_it_costs_nothing(bench: Bench)
         assert await gc._parts.registry.references.count_of(LIVE) == 1
 
 
+async def test_what_is_told_again_is_no_news_of_its_keys(bench: Bench) -> None:
+    """A quiet database whose last transaction is told in each cycle: its keys become free all the same."""
+    bench.source.write("2", "free/1")
+    async with bench.open(safety=Safety.none().but(min_observations=2)) as gc:
+        await gc.plan()
+        bench.source.remove("2")
+        bench.source.repeats = 1
+        assert "free/1" not in (await gc.collect()).deleted
+        assert list((await gc.collect()).deleted) == ["free/1"]
+
+
 # --------------------------------------------------------------------------- up to the fence
+
+
+async def test_positions_that_cannot_be_compared_are_refused(bench: Bench) -> None:
+    """Nobody could say whether the changes reached the fence."""
+
+    class Uncounted(Following):
+        async def fence(self, timeout: timedelta) -> Position:
+            return evolve(await super().fence(timeout), ordinal=None)
+
+    source = Uncounted(bench.clock)
+    source.write("1", LIVE)
+    with pytest.raises(CycleHeld, match="no ordinal"):
+        await bench.held(source)
+
+
+async def test_a_source_that_times_out_by_itself_is_told_as_what_it_is(bench: Bench) -> None:
+    class Slow(Following):
+        async def changes(self, after: Position, until: Position) -> AsyncIterator[ChangeBatch]:
+            raise TimeoutError("the server didn't answer")
+            yield
+
+    source = Slow(bench.clock)
+    source.write("1", LIVE)
+    with pytest.raises(CycleHeld, match="the server didn't answer"):
+        await bench.held(source)
 
 
 class Short(Following):

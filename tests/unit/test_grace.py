@@ -92,15 +92,25 @@ async def test_a_source_whose_clock_is_ahead_lengthens_it(tmp_path: Path) -> Non
         assert await since(gc, "free/1") == bench.clock.now() + DAY
 
 
-async def test_a_source_that_tells_no_time_is_believed_from_the_sync_on(tmp_path: Path) -> None:
-    bench = Bench(tmp_path, Clocked)
+async def test_a_change_without_a_time_happened_when_it_was_told(tmp_path: Path) -> None:
+    """Not when the fence began that it came before: that may be a while earlier."""
+
+    class Slow(Clocked):
+        skew = None
+
+        async def fence(self, timeout: timedelta) -> Position:
+            if "2" in self.rows and self.released is not None:
+                bench.clock.advance(HOUR)
+                self.remove("2")
+            return await super().fence(timeout)
+
+    bench = Bench(tmp_path, Slow)
     bench.source.write("2", "free/1")
     async with bench.open(safety=GRACE) as gc:
         await gc.plan()
-        bench.source.skew = None  # type: ignore[attr-defined]
-        bench.source.remove("2")
         bench.clock.advance(DAY)
         await gc.plan()
+        assert "2" not in bench.source.rows
         assert await since(gc, "free/1") == bench.clock.now()
 
 

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from fixtures_kernel import DAY, FREE, LIVE, Bench, anyio_backend, bench, held_by  # noqa: F401
-from s3gc.errors import CycleHeld
+from fixtures_kernel import DAY, FREE, LIVE, Bench, Scanned, anyio_backend, bench, held_by  # noqa: F401
+from s3gc.errors import CycleHeld, StoreError
+from s3gc.model import SourceIdentity
 from s3gc.owner import FOLDER
 
 pytestmark = pytest.mark.anyio
@@ -66,6 +67,60 @@ async def test_a_held_cycle_leaves_no_mark(bench: Bench) -> None:
         with pytest.raises(CycleHeld, match="no_references"):
             await gc.collect()
     assert marks(bench) == set()
+
+
+async def test_an_older_plan_of_another_vault_is_held_and_takes_nothing_over(bench: Bench) -> None:
+    """It was made before anybody owned the bucket."""
+    async with vault(bench, "staging") as gc:
+        plan = await gc.plan()
+        bench.store.upload("free/4", b"")
+        await collect(bench, "production")
+        bench.store.upload("free/1", b"free/1")
+        with pytest.raises(CycleHeld, match="belongs to another vault"):
+            await gc.collect(plan)
+    assert "free/1" in bench.keys
+    assert await held(bench, "production") == []
+
+
+async def test_an_older_plan_is_not_executed_with_another_database(bench: Bench) -> None:
+    """The name of the source leads elsewhere by now: its direct read would call everything free."""
+
+    class Identified(Scanned):
+        system = "7001"
+
+        async def check(self) -> SourceIdentity:
+            return SourceIdentity(self.name, "postgresql", {"system_identifier": self.system})
+
+    database = Identified(bench.clock, "db")
+    database.write("1", LIVE)
+    async with bench.open(database) as gc:
+        plan = await gc.plan()
+        database.write("2", "free/1")
+    staging = Identified(bench.clock, "db")
+    staging.system = "7002"
+    staging.write("1", LIVE)
+    async with bench.open(staging) as gc:
+        with pytest.raises(CycleHeld, match="system_identifier 7002"):
+            await gc.collect(plan)
+    assert bench.keys == {LIVE, *FREE}
+
+
+async def test_marks_that_cannot_be_asked_hold(bench: Bench) -> None:
+    await collect(bench, "vault")
+    get = bench.store.get
+
+    def failing(key: str, *, if_match: str | None = None) -> Any:
+        if key.startswith(FOLDER):
+            raise StoreError("503 slow down")
+        return get(key, if_match=if_match)
+
+    async with vault(bench, "vault") as gc:
+        plan = await gc.plan()
+        bench.store.get = failing  # type: ignore[method-assign]
+        with pytest.raises(CycleHeld, match="store_failed"):
+            await gc.plan()
+        with pytest.raises(CycleHeld, match="store_failed"):
+            await gc.collect(plan)
 
 
 @pytest.mark.parametrize(
@@ -139,6 +194,10 @@ async def test_the_mark_outlives_the_registry_and_a_move_of_the_vault(bench: Ben
         b'{"vault": "x"}',
         b'{"vault": "x", "prefixes": 5}',
         b'{"vault": "x", "prefixes": null}',
+        b'{"vault": "x", "prefixes": "zz"}',
+        b'{"vault": "x", "prefixes": ["zz", 5]}',
+        b'{"vault": 5, "prefixes": ["zz"]}',
+        b"[" * 200_000,
         json.dumps({"vault": "x", "prefixes": ["zz"]}).encode()[:-1],
     ],
 )

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import Connection
 
 from fixtures_kernel import (  # noqa: F401
     DAY,
@@ -24,7 +25,7 @@ from fixtures_kernel import (  # noqa: F401
     observed,
 )
 from s3gc import Safety
-from s3gc.errors import CycleHeld, S3GCError, Unsettled
+from s3gc.errors import CycleHeld, S3GCError, SourceError, Unsettled
 from s3gc.model import ChangeBatch, Position
 from s3gc.testing.fakes import FakeClock
 
@@ -109,6 +110,93 @@ async def test_a_sweep_without_a_position_to_follow_from_deletes_nothing(bench: 
     assert bench.keys == {LIVE, *FREE}
 
 
+class Breaking(Following):
+    """It breaks at one of its calls."""
+
+    at = ""
+
+    def _break(self, call: str) -> None:
+        if self.at == call:
+            raise SourceError(f"{call} failed")
+
+    async def begin(self) -> Position:
+        self._break("begin")
+        return await super().begin()
+
+    async def scan(self) -> AsyncIterator[Any]:
+        self._break("scan")
+        async for batch in super().scan():
+            yield batch
+
+    async def untracked(self, sample: int) -> AsyncIterator[Any]:
+        self._break("untracked")
+        return
+        yield
+
+
+@pytest.mark.parametrize("at", ["begin", "scan", "untracked"])
+@pytest.mark.parametrize("other_source", [True, False])
+async def test_a_loss_is_told_also_when_the_cycle_fails_right_after(
+    bench: Bench, at: str, other_source: bool
+) -> None:
+    first, second = Breaking(bench.clock), Breaking(bench.clock, "second")
+    for source in (first, second):
+        source.write("1", LIVE)
+    async with bench.open(first, second) as gc:
+        await gc.plan()
+        first.lose_log()
+        breaks = second if other_source else first
+        if at != "untracked":
+            breaks.lose_log()  # else it has nothing to begin or to scan
+        breaks.at = at
+        with pytest.raises(CycleHeld, match="failed"):
+            await gc.plan()
+        breaks.at = ""
+        assert LOST in held_by(await gc.plan())
+
+
+async def test_a_loss_and_the_end_of_every_grace_are_one(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with bench.open(safety=GRACE) as gc:
+        await gc.plan()
+        bench.clock.advance(4 * DAY)
+        bench.source.lose_log()
+        run = Connection.exec_driver_sql
+
+        def dies(self: Connection, statement: str, *parameters: Any) -> Any:
+            if statement == "DELETE FROM unreferenced":
+                raise SourceError("killed here")
+            return run(self, statement, *parameters)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(Connection, "exec_driver_sql", dies)
+            with pytest.raises(CycleHeld, match="killed here"):
+                await gc.plan()
+        plan = await gc.plan()
+        assert (held_by(plan), plan.kept["in_grace"]) == ([LOST], 3)
+
+
+async def test_a_dry_run_that_notices_a_loss_keeps_it_for_those_that_count(bench: Bench) -> None:
+    assert await bench.held() == []
+    bench.source.lose_log()
+    for _ in range(2):
+        assert await bench.held(mode="dry_run") == [LOST]
+    assert await bench.held() == [LOST]
+    async with bench.open() as gc:
+        await gc.acknowledge("position_lost", "a failover", subject="following")
+    assert await bench.held(mode="dry_run") == await bench.held() == []
+
+
+async def test_a_loss_that_only_dry_runs_noticed_can_be_acknowledged(bench: Bench) -> None:
+    assert await bench.held() == []
+    bench.source.lose_log()
+    async with bench.open(mode="dry_run") as gc:
+        assert held_by(await gc.plan()) == [LOST]
+        await gc.acknowledge("position_lost", "a failover", subject="following")
+    assert await bench.held() == []
+
+
 # --------------------------------------------------------------------------- going back
 
 
@@ -148,6 +236,22 @@ async def test_a_database_restored_after_the_plan_is_held_at_the_fence(
             await gc.collect()
         assert [one.code for one in held.value.breakers] == ["position_lost"]
     assert bench.keys == {LIVE, *FREE}
+
+
+async def test_a_restored_database_that_has_grown_again_is_read_anew(bench: Bench) -> None:
+    """Noticed in the sweep; by the next cycle its position is ahead of the registry's again."""
+    bench.source.write("2", LIVE)
+    bench.source.write("3", LIVE)
+    bench.on["batch_backed_up"] = lambda: bench.source.restore(1, noticed=False)
+    async with bench.open() as gc:
+        with pytest.raises(CycleHeld, match="restored to its past"):
+            await gc.collect()
+        bench.on.clear()
+        bench.source.write("2", "free/1")
+        for number in range(3, 9):
+            bench.source.write(str(number), LIVE)
+        assert LOST in held_by(await gc.plan())
+        assert await gc._parts.registry.references.count_of("free/1") == 1
 
 
 async def test_a_restored_database_begins_every_grace_anew(bench: Bench) -> None:

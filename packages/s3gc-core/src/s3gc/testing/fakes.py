@@ -290,7 +290,10 @@ class FakeFollowingSource(ReferenceSource):
         if start < self._kept_from:
             raise PositionLost(f"{self.name}: the changes after {after.value} are in the log no more")
         end = int(until.value.partition(":")[2])
-        due = [one.batch for one in self.log if start - self.repeats < one.number <= end]
+        known = [one.batch for one in self.log if start - self.repeats < one.number <= start]
+        for batch in known:
+            yield evolve(batch, again=True)
+        due = [one.batch for one in self.log if start < one.number <= end]
         while due:
             some = 1
             while some < min(self.per_batch, len(due)) and not due[some].emptied:
