@@ -55,6 +55,7 @@ class Bucket:
     objects: dict[str, Version] = Factory(dict)
     last: dict[str, Version] = Factory(dict)  # the newest upload of each key, also of those that are gone
     removed_by_app: dict[str, int] = Factory(dict)  # key → tick
+    history: dict[str, list[Version]] = field(factory=dict)  # all versions of each key
     taken: dict[str, list[Version]] = field(factory=dict)  # versions that a collector removed or replaced
 
     def now(self) -> datetime:
@@ -74,6 +75,7 @@ class Bucket:
         )
         version = Version(info, body, attributes, self.world.tick(), by)
         self.objects[key] = self.last[key] = version
+        self.history.setdefault(key, []).append(version)
         return version
 
     def remove_by_app(self, key: str) -> bool:

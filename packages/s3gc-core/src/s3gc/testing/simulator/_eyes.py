@@ -62,6 +62,7 @@ class Eyes:
     identities: dict[str, str] = Factory(dict)  # source → which database answered
     operation: str = ""  # the collect or restore whose start stands in the journal
     plan: str = ""  # the plan that was made in this operation
+    executes: str = ""  # the plan that this operation executes, if another made it
     pending_resets: list[str] = Factory(list)  # keys found referenced: grace begins anew when it goes on
 
     def begin(self, doing: str) -> None:

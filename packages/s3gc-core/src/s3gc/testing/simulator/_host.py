@@ -227,6 +227,7 @@ class Host:
                 plan = await gc.plan()
                 await asyncio.sleep(step.seconds)
                 process.eyes.begin("collect")
+                process.eyes.executes = plan.operation_id
                 await gc.collect(plan)
             case "restore":
                 taken = list(self.world.bucket.taken.get(step.key, ()))

@@ -92,6 +92,7 @@ class Oracle:
                 memory.operations[name] = operation
                 process.eyes.operation = name
                 self._one_at_a_time(process, operation)
+                self._settled_before(memory, operation)
             case events.PLAN_MADE:
                 self._plan_made(process, memory, name)
             case events.BACKED_UP if operation is not None:
@@ -99,6 +100,7 @@ class Oracle:
                 operation.backed[key] = (record, tick)
                 assert process.vault is not None
                 path, needed = process.vault.pack_of(record)
+                self._very_version(record)
                 if self.world.disk.durable(path) < needed:
                     self.broken("P2", "the backup of {} is in the journal and not durable on the disk", key)
             case events.FENCE_REACHED if operation is not None:
@@ -217,6 +219,10 @@ class Oracle:
     def _parents(self, key: str) -> list[str]:
         return parents(key) if self.rules.derived else []
 
+    def named(self, key: str) -> bool:
+        """Whether anybody names a key now."""
+        return any(True for _ in self._named(key))
+
     def _named(self, key: str) -> Iterator[tuple[str, int, bool]]:
         """Who names a key now: rows that are committed and transactions that are open."""
         for one in (key, *self._parents(key)):
@@ -247,6 +253,8 @@ class Oracle:
         planned = plan.objects[key]
         if (planned.etag, planned.modified) != (record.etag, record.last_modified):
             self.broken("plan", "{} is to be deleted in another version than planned", key)
+        if self.world.loop.now() - plan.made > rules.plan_age:
+            self.broken("P6", "{} is to be deleted by a plan that is too old", key)
         if plan.held_by:
             self.broken("P6", "{} is to be deleted and the plan is held by {}", key, plan.held_by)
         if eyes.store_now is None or eyes.store_now - record.last_modified < rules.retention:
@@ -310,6 +318,8 @@ class Oracle:
             if began <= backed:
                 self.broken("P1", "{} is deleted, and {} named it before the fence", key, where)
         self._same_version(process, operation, key, version, record)
+        if not self.world.bucket.conditional and not self.rules.unconditional:
+            self.broken("P6", "{} is deleted on a store that ignores If-Match, and nobody allowed that", key)
         if process.eyes.taint:
             self.broken("P6", "{} is deleted, although {}", key, process.eyes.taint)
         if memory.latched & self.world.settings.latching:
@@ -359,7 +369,7 @@ class Oracle:
             for other in memory.operations.values():
                 if other.process is process or other.process.dead or not other.is_open:
                     continue
-                if other.process.eyes.operation != other.name:
+                if not other.process.is_working(other.name):
                     continue
                 if self.rules.lease is None or not other.process.is_stale(self.rules.lease):
                     self.broken(
@@ -369,6 +379,21 @@ class Oracle:
                         other.process.name,
                         other.name,
                     )
+
+    def _settled_before(self, memory: Memory, operation: Operation) -> None:
+        for other in memory.operations.values():
+            if other.is_open and other is not operation and not other.process.is_working(other.name):
+                self.broken("P5", "{} begins and {} is still open", operation.name, other.name)
+
+    def _very_version(self, record: BackupRecord) -> None:
+        """A backup is of one upload, and not of two: bytes, attributes and times belong together."""
+        for version in self.world.bucket.history.get(record.key, ()):
+            info = version.info
+            same = (info.etag, info.size, digest(version.body)) == (record.etag, record.size, record.sha256)
+            seconds = (info.last_modified - record.last_modified).total_seconds()
+            if same and version.attributes == record.attributes and abs(seconds) < 1:
+                return
+        self.broken("P2", "the backup of {} is of no version that ever was there", record.key)
 
     def _claimed(self, key: str) -> None:
         until = self.world.claimed.get(key, 0.0)

@@ -35,6 +35,7 @@ class PlanFacts:
     objects: dict[str, Planned]
     scanned: int
     held_by: Sequence[str]
+    made: datetime
 
     @classmethod
     def read(cls, path: Path) -> PlanFacts:
@@ -48,8 +49,9 @@ class PlanFacts:
                 datetime.fromisoformat(line["unreferenced_since"]),
                 line["observations"],
             )
+        made = datetime.fromisoformat(lines[0]["created_at"])
         held_by = [breaker["code"] for breaker in lines[-1]["held_by"]]
-        return cls(lines[0]["operation_id"], objects, lines[-1]["scanned"], held_by)
+        return cls(lines[0]["operation_id"], objects, lines[-1]["scanned"], held_by, made)
 
 
 @frozen
@@ -111,6 +113,7 @@ class Rules:
     excluded: Sequence[str] = ()
     owned: Sequence[str] = ()
     derived: bool = False
+    plan_age: timedelta = timedelta(hours=24)
     lease: timedelta | None = None  # None: a lock that ends with its process only
     extra: dict[str, Any] = Factory(dict)
 

@@ -187,6 +187,10 @@ class Process:
         self.scope.cancel()
         return True
 
+    def is_working(self, operation: str) -> bool:
+        """Whether it is alive and at work on this operation."""
+        return not self.dead and not self.ended and self.eyes.operation == operation
+
     def is_stale(self, lease: timedelta) -> bool:
         """Whether it did nothing for so long that another may take its lease."""
         return self.world.loop.time() - self.active_at >= lease.total_seconds()

@@ -103,7 +103,7 @@ def _run_in(folder: Path, schedule: Schedule, seed: int | None) -> Outcome:
         if not schedule.settings.fresh and not vault.exists():
             shutil.copytree(_template(), vault)
         hosts.append(Host(world, f"gc{number + 1}", vault, script))
-    doomed = [key for key in GARBAGE if key in world.bucket.objects and not any(world.oracle._named(key))]
+    doomed = [key for key in GARBAGE if key in world.bucket.objects and not world.oracle.named(key)]
     try:
         with watched(world.disk):
             loop.run_to_end(_play(world, hosts, doomed))

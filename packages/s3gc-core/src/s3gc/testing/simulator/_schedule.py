@@ -33,7 +33,10 @@ ROW_KINDS: Mapping[str, tuple[str, str, str]] = {
 
 @frozen
 class Act:
-    """Something that an application, an operator or fate does."""
+    """Something that an application, an operator or fate does.
+
+    The key ``?`` is one that the collector is about to delete at that moment, as far as there is one.
+    """
 
     kind: str
     key: str = ""
@@ -131,14 +134,15 @@ class Profile:
     sources: Sequence[str] = ("main",)
     follows: bool = False
     acts: Mapping[str, int] = Factory(dict)
-    act_points: Mapping[str, int] = Factory(dict)  # point → largest nth
+    act_points: Mapping[str, tuple[int, int]] = Factory(dict)  # point → (largest nth, weight)
     most_acts: int = 4
     faults: Mapping[str, int] = Factory(dict)
-    fault_points: Mapping[str, int] = Factory(dict)
+    fault_points: Mapping[str, tuple[int, int]] = Factory(dict)
     most_faults: int = 2
     timeline_acts: int = 2
     steps: Mapping[str, int] = field(factory=lambda: {"collect": 6, "plan_collect": 1})
     most_cycles: int = 2
+    pauses: Sequence[float] = (1, 300, 4_000)  # seconds between a plan and its execution, for one
     settings: Mapping[str, Sequence[object]] = Factory(dict)  # a setting → values, each as likely
     odd_keys: bool = True
     quiet: bool = False  # nothing disturbs: garbage has to go
@@ -202,22 +206,29 @@ def _script(chooser: Chooser, profile: Profile, settings: Settings) -> list[Step
         steps.append(Step("wait", wait))
         kind = chooser.weighted(profile.steps)
         key = chooser.pick(GARBAGE) if kind.startswith("restore") else ""
-        steps.append(Step(kind, float(chooser.pick((1, 300, 4_000))), key, chooser.integer(0, 1)))
+        steps.append(Step(kind, float(chooser.pick(profile.pauses)), key, chooser.integer(0, 1)))
         if kind.startswith("restore") and number == cycles - 1:
             steps.insert(-2, Step("collect"))
     return [*steps, Step("verify")]
 
 
 def _act_trigger(chooser: Chooser, profile: Profile) -> Trigger:
-    point = chooser.weighted(dict.fromkeys(profile.act_points, 1))
-    return Trigger(point, chooser.integer(1, profile.act_points[point]), _act(chooser, profile))
+    point, nth = _point(chooser, profile.act_points)
+    return Trigger(point, nth, _act(chooser, profile))
+
+
+def _point(chooser: Chooser, points: Mapping[str, tuple[int, int]]) -> tuple[str, int]:
+    """A point and which time it is reached; early times are likelier."""
+    point = chooser.weighted({point: weight for point, (_, weight) in points.items()})
+    most = points[point][0]
+    return point, min(chooser.integer(1, most), chooser.integer(1, most))
 
 
 def _act(chooser: Chooser, profile: Profile) -> Act:
     kind = chooser.weighted(profile.acts)
     return Act(
         kind,
-        chooser.pick(GARBAGE) if kind != "thumb" else THUMB,
+        THUMB if kind == "thumb" else chooser.weighted({"?": 6, **dict.fromkeys(GARBAGE, 1)}),
         chooser.pick(_rows(profile)),
         chooser.pick((0.05, 0.3, 1.0, 5.0, 60.0, 500.0, 1_500.0, 20_000.0)),
         chooser.integer(0, 11),
@@ -226,12 +237,12 @@ def _act(chooser: Chooser, profile: Profile) -> Act:
 
 def _fault_trigger(chooser: Chooser, profile: Profile) -> Trigger:
     kind = chooser.weighted(profile.faults)
-    points = {point: most for point, most in profile.fault_points.items() if _fits(kind, point)}
-    point = chooser.weighted(dict.fromkeys(points, 1))
+    points = {point: value for point, value in profile.fault_points.items() if _fits(kind, point)}
+    point, nth = _point(chooser, points)
     seconds = chooser.pick((0.5, 5.0, 120.0, 1_000.0, 10_000.0))
     return Trigger(
         point,
-        chooser.integer(1, points[point]),
+        nth,
         Act(kind, chooser.pick(GARBAGE), seconds=seconds, number=chooser.integer(0, 3)),
     )
 

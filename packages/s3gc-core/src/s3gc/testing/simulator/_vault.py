@@ -84,6 +84,7 @@ class SimJournal(SqliteJournal):
     """The real journal; the oracle hears of each entry at the moment when it is durable."""
 
     process: Process
+    _durable: bool | None = None
 
     async def append(self, drafts: Sequence[JournalDraft]) -> None:
         if not drafts:
@@ -98,6 +99,12 @@ class SimJournal(SqliteJournal):
 
     def _append(self, drafts: Sequence[JournalDraft]) -> None:
         super()._append(drafts)
+        if self._durable is None:
+            self._durable = not self.forgets_at_power_loss()
+            if not self._durable:
+                self.process.world.oracle.broken(
+                    "P2", "the journal's entries aren't durable when they are written"
+                )
         self.process.world.oracle.journaled(self.process, drafts)
 
     def forgets_at_power_loss(self) -> bool:

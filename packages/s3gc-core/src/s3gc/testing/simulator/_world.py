@@ -10,13 +10,15 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from attrs import evolve
+
 from s3gc.testing.simulator._actors import App
 from s3gc.testing.simulator._bucket import Bucket
 from s3gc.testing.simulator._database import FOLDER, TRACKED, Database
 from s3gc.testing.simulator._invariants import Oracle
 from s3gc.testing.simulator._loop import VirtualLoop
 from s3gc.testing.simulator._operation import Rules
-from s3gc.testing.simulator._schedule import Act, Profile, Schedule
+from s3gc.testing.simulator._schedule import GARBAGE, Act, Profile, Schedule
 from s3gc.testing.simulator._source import Link
 from s3gc.testing.simulator._story import Story
 from s3gc.testing.simulator._vault import Disk
@@ -56,7 +58,7 @@ class World:
     def __init__(self, loop: VirtualLoop, schedule: Schedule, profile: Profile, folder: Path) -> None:
         self.loop, self.schedule, self.profile, self.folder = loop, schedule, profile, folder
         self.settings = schedule.settings
-        self.story = Story(loop, secrets=[str(folder)])
+        self.story = Story(loop, secrets=[str(folder), f"process {os.getpid()}"])
         self.noise = random.Random(schedule.noise)
         self.disk = Disk(on_sync=self._synced)
         self.calm = False  # the end: nothing strikes any more
@@ -121,6 +123,7 @@ class World:
 
     def violate(self, invariant: str, text: str) -> None:
         """Note a broken promise; the first one counts, and all processes end."""
+        text = self.story.scrubbed(text)
         self.story.say("ORACLE", "{} IS BROKEN: {}", invariant, text)
         if self.broken is None:
             self.broken = (invariant, text)
@@ -174,6 +177,8 @@ class World:
 
     def perform(self, act: Act, process: Process | None, where: str = "") -> str | None:
         """Do an act now. Returns the fault that the call at this point is to suffer."""
+        if act.key == "?":
+            act = evolve(act, key=self._doomed(act.number, process))
         if self.app.do(act):
             return None
         link = self.links[sorted(self.links)[act.number % len(self.links)]]
@@ -200,6 +205,16 @@ class World:
                 return None
         self.story.say("fate", "{} at {} for {:g}s", act.kind, link.name, act.seconds)
         return None
+
+    def _doomed(self, number: int, process: Process | None) -> str:
+        """A key that is about to be deleted, or at least garbage."""
+        keys: list[str] = []
+        if process is not None:
+            plan = self.oracle.memory(process).plans.get(process.eyes.plan or process.eyes.executes)
+            keys = sorted(plan.objects) if plan is not None else []
+        if not keys:
+            keys = [one for one in GARBAGE if one in self.bucket.objects and not self.oracle.named(one)]
+        return keys[number % len(keys)] if keys else GARBAGE[number % len(GARBAGE)]
 
     def _strike(self, act: Act, process: Process, where: str) -> str | None:
         self.story.say("fate", "{} strikes {} at {}", act.kind, process.name, where)
