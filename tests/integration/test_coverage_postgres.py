@@ -205,12 +205,17 @@ async def test_what_may_not_be_read_is_named_in_a_warning(postgres_url: str, joe
             CREATE POLICY p ON policed USING (current_setting('app.tenant') = v);
             GRANT SELECT ON t, policed TO joe; GRANT SELECT (w) ON half TO joe;
             CREATE SCHEMA shut; CREATE TABLE shut.t (v text); GRANT SELECT ON shut.t TO joe;
+            CREATE TABLE child () INHERITS (shut.t); CREATE TABLE heir () INHERITS (closed);
+            INSERT INTO child VALUES ('child.jpg'); INSERT INTO heir VALUES (1, 'heir.jpg');
+            GRANT SELECT ON child, heir TO joe;
             """
         )
     with structlog.testing.capture_logs() as logs:
         found = await loose(joe_url, {"t": ["v"]})
-    assert set(found) == {("t", "w"), ("half", "w")}
+    assert set(found) == {("t", "w"), ("half", "w"), ("child", "v"), ("heir", "v")}
     assert set(found["half", "w"].keys) == {"b.jpg"}
+    assert set(found["child", "v"].keys) == {"child.jpg"}  # its parent may not be read, and so it is
+    assert set(found["heir", "v"].keys) == {"heir.jpg"}
     [line] = [line for line in logs if line["event"] == "coverage_incomplete"]
     assert set(line["unreadable"]) == {"closed.v", "half.v", "policed.v", "shut.t.v"}
     assert line["unreadable_columns"] == 4
