@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from s3gc.config import Config, create_config, load_config
 from s3gc.config._toml import span
+from s3gc.derivation import Derivation
 from s3gc.errors import ConfigError
 from s3gc.model import Mode
 from s3gc.safety import MAY_CLEAR, Safety
@@ -115,6 +116,7 @@ def test_a_whole_file(load: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         ('bucket = "b-1"\n[derived]\n"thumbs/a.jpg" = "a.jpg"', r"has no field such as \{key\}"),
         ('bucket = "b-1"\n[derived]\n"thumbs/{key}" = "{name}"', r"names \{name\}, which"),
         ('bucket = "b-1"\nderived = "thumbs"', r"derived must map the form"),
+        ('bucket = "b-1"\n[derived]\n"{key}" = "a/{key}"', r"derived: .* never comes to an end"),
         ('bucket = "b-1"\nmode = "exceute"', r"did you mean 'execute'"),
         (
             'bucket = "b-1"\nadmin_api_key = "${NO_SUCH_VARIABLE_OF_OURS}"',
@@ -196,6 +198,14 @@ def _without_braces(text: str) -> str:
     return text.replace("{", "(").replace("}", ")")
 
 
+def _comes_to_an_end(rules: dict[str, str]) -> bool:
+    try:
+        Derivation(rules)
+    except ValueError:
+        return False
+    return True
+
+
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1).filter(
     str.strip
 )
@@ -238,7 +248,7 @@ CONFIGS = st.builds(
         st.tuples(TEXT, TEXT).map(lambda around: "{}/{{key}}{}".format(*map(_without_braces, around))),
         TEXT.map(lambda text: f"{_without_braces(text)}{{key}}"),
         max_size=3,
-    ),
+    ).filter(_comes_to_an_end),
     database_url=st.none() | TEXT.filter(lambda t: "${" not in t).map(lambda t: f"sqlite:///{t}"),
     sources=st.lists(TEXT.filter(lambda t: "${" not in t).map(lambda t: f"lines:///{t}"), max_size=2),
     admin_api_key=st.none() | TEXT.filter(lambda t: "${" not in t),

@@ -29,17 +29,25 @@ from s3gc import (
     Collector,
     Explanation,
     Plan,
+    Position,
+    Reference,
     Report,
     RestoreReport,
     Safety,
     abc,
     breakers,
+    derivation,
     events,
     journal_events,
+    lease,
+    owner,
 )
 from s3gc.config import OPTIONS
 from s3gc.hooks import Hooks
-from s3gc.model import Mode
+from s3gc.missing import Missing
+from s3gc.model import ChangeBatch, Mode, RowChange, TrippedBreaker, UntrackedColumn
+from s3gc.plan import PlanFooter
+from s3gc.safety import MAY_CLEAR
 from s3gc_cli._app import app
 
 DOCS = ROOT / "docs"
@@ -118,6 +126,8 @@ def test_options_that_may_hold_a_secret_are_named() -> None:
 def number(value: Any) -> str:
     if value is None:
         return "unlimited"
+    if isinstance(value, tuple):
+        return ", ".join(f"`{code}`" for code in value) or "none"
     if isinstance(value, timedelta):
         seconds = int(value.total_seconds())
         for unit, size in (("d", 86_400), ("h", 3_600), ("m", 60)):
@@ -134,7 +144,7 @@ def unit(field: attrs.Attribute[Any]) -> str:
         return "bytes"
     if field.name == "preset":
         return "name"
-    return {bool: "yes or no", float: "share, 0 to 1", int: "number"}[type(field.default)]
+    return {bool: "yes or no", float: "share, 0 to 1", int: "number", tuple: "codes"}[type(field.default)]
 
 
 def test_the_safety_numbers() -> None:
@@ -166,6 +176,20 @@ def field_texts(path: Path, name: str) -> dict[str, str]:
         ):
             texts[ast.unparse(node.target)] = " ".join(str(after.value.value).split())
     return texts
+
+
+def test_breakers_that_can_be_made_to_clear_themselves_are_named() -> None:
+    (named,) = re.findall(
+        r"^Can be made to clear themselves: (.*?)\.", read("docs/configuration.md"), re.MULTILINE | re.DOTALL
+    )
+    assert set(re.findall(r"`(\w+)`", named)) == set(MAY_CLEAR)
+
+
+def test_the_bounds_of_derivation_are_the_real_ones() -> None:
+    page = " ".join(read("docs/configuration.md").split())
+    assert f"at most {derivation.MOST_FIELDS} fields" in page
+    assert f"{derivation.GENERATIONS} generations" in page
+    assert f"more than {derivation.MOST_PARENTS:,} parents" in page
 
 
 def test_environment_variables_are_documented_and_real() -> None:
@@ -225,6 +249,16 @@ def constants(node: ast.expr, tree: ast.Module, where: str) -> set[str]:
             ]
             if assigned:
                 return set().union(*(constants(value, tree, where) for value in assigned))
+        case ast.Call(func=ast.Name(id=name)):
+            returned = [
+                inner.value
+                for n in ast.walk(tree)
+                if isinstance(n, ast.FunctionDef) and n.name == name
+                for inner in ast.walk(n)
+                if isinstance(inner, ast.Return) and inner.value is not None
+            ]
+            if returned:
+                return set().union(*(constants(value, tree, where) for value in returned))
     raise AssertionError(f"{where}: write the breaker's code so that this test can read it")
 
 
@@ -234,8 +268,11 @@ def test_the_readers_of_the_source_find_what_is_known() -> None:
     )
     assert {"no_sources", "vault_unusable", "source_failed", "recovery_pending"} <= breaker_codes()
     assert breaker_codes() >= breakers.ACKNOWLEDGEABLE
-    with pytest.raises(AssertionError, match="so that this test can read it"):
-        constants(ast.parse("f(x)", mode="eval").body, ast.parse(""), "here")
+    code = ast.parse("def f(x):\n    if x:\n        return 'a'\n    return 'b' if x else 'c'")
+    assert constants(ast.parse("f(x)", mode="eval").body, code, "here") == {"a", "b", "c"}
+    for unclear in ("f(x)", "x", "a.f()", "'a' + 'b'"):
+        with pytest.raises(AssertionError, match="so that this test can read it"):
+            constants(ast.parse(unclear, mode="eval").body, ast.parse(""), "here")
 
 
 @pytest.mark.parametrize("name", ["gates", "breakers"])
@@ -251,6 +288,27 @@ def test_breakers_that_may_be_acknowledged_are_named() -> None:
     assert yes == breakers.ACKNOWLEDGEABLE
 
 
+def test_which_breakers_stay_is_documented() -> None:
+    """The column before the last: yes; no for those that end with their cause; or `self_clearing` decides."""
+    rows = table("docs/reason-codes.md", "breakers").splitlines()[2:]
+    stays = {re.findall(r"`([^`]+)`", row)[0]: row.strip("| ").split(" | ")[-2] for row in rows}
+    assert {code for code, word in stays.items() if word == "no"} == breakers.NEVER_STAYS
+    assert {code for code, word in stays.items() if word == "`self_clearing`"} == set(MAY_CLEAR)
+    assert set(stays.values()) == {"yes", "no", "`self_clearing`"}
+
+
+def test_every_reason_code_has_words_on_the_command_line() -> None:
+    from s3gc_cli._render.plan import REASONS
+
+    assert set(REASONS) == gate_codes()
+
+
+def test_what_s3gc_keeps_in_the_bucket_is_documented() -> None:
+    for prefix in (lease.LEASE_PREFIX, owner.FOLDER, s3gc.abc.RESERVED_PREFIX):
+        for page in ("docs/how-it-works.md", "docs/configuration.md"):
+            assert f"`{prefix}" in read(page), page
+
+
 def test_every_event_is_documented_word_by_word() -> None:
     rows = (f"| `{name}` | {text} |" for name, text in events.CATALOGUE.items())
     assert table("docs/events.md", "events") == markdown("| event | when, and with which data |", rows)
@@ -259,6 +317,21 @@ def test_every_event_is_documented_word_by_word() -> None:
 def test_every_journal_entry_is_documented_word_by_word() -> None:
     rows = (f"| `{name}` | {text} |" for name, text in journal_events.CATALOGUE.items())
     assert table("docs/events.md", "journal") == markdown("| entry | what its data holds |", rows)
+
+
+def test_every_warning_of_the_log_is_documented() -> None:
+    said = {
+        node.args[0].value
+        for path in SOURCE.rglob("*.py")
+        if "testing" not in path.parts
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and node.func.attr in ("warning", "error", "exception", "critical")
+        and isinstance(node.args[0], ast.Constant)
+    }
+    assert len(said) > 10
+    assert sorted(first_cells(table("docs/events.md", "warnings"))) == sorted(said)
 
 
 # ---------------------------------------------------------------------------------------------- API
@@ -294,7 +367,11 @@ def test_every_method_of_the_collector_is_documented_with_its_arguments() -> Non
     assert sorted(documented) == sorted(f"{name}({text})" for name, text in public_methods(Collector).items())
 
 
-@pytest.mark.parametrize("of", [Report, RestoreReport, Explanation], ids=lambda of: of.__name__)
+@pytest.mark.parametrize(
+    "of",
+    [Report, RestoreReport, Explanation, PlanFooter, Missing, TrippedBreaker],
+    ids=lambda of: of.__name__,
+)
 def test_every_field_of_what_is_returned_is_documented(of: Any) -> None:
     documented = first_cells(table("docs/embedding.md", of.__name__))
     assert sorted(documented) == sorted(field.name for field in attrs.fields(of))
@@ -327,6 +404,26 @@ def test_every_step_of_the_builder_is_documented() -> None:
 )
 def test_every_method_of_a_contract_is_documented(of: type) -> None:
     assert set(first_cells(table("docs/plugins.md", of.__name__))) == set(public_methods(of))
+
+
+@pytest.mark.parametrize(
+    "of",
+    [abc.ObjectStore, abc.ReferenceSource, abc.Vault, abc.Compressor, abc.Gate],
+    ids=lambda of: of.__name__,
+)
+def test_every_attribute_of_a_contract_is_documented(of: type) -> None:
+    page = read("docs/plugins.md")
+    section = page[: page.index(f"<!-- {of.__name__}: begin -->")].rpartition("\n## ")[2]
+    for name in of.__annotations__:
+        assert f"`{name}`" in section, name
+
+
+@pytest.mark.parametrize(
+    "of", [Reference, Position, RowChange, ChangeBatch, UntrackedColumn], ids=lambda of: of.__name__
+)
+def test_every_field_of_what_a_source_tells_is_documented(of: Any) -> None:
+    documented = first_cells(table("docs/plugins.md", of.__name__))
+    assert sorted(documented) == sorted(field.name for field in attrs.fields(of))
 
 
 def test_every_fake_and_every_contract_suite_is_documented() -> None:
@@ -398,6 +495,39 @@ def test_every_exit_code_is_documented() -> None:
 
     codes = {value for name, value in vars(_errors).items() if name.isupper() and isinstance(value, int)}
     assert {int(code) for code in first_cells(table("docs/cli.md", "exit codes"))} == codes
+
+
+# ---------------------------------------------------------------------------------------------- words
+
+WORDS = frozenset(
+    [
+        "object",
+        "reference",
+        "source",
+        "resolver",
+        "registry",
+        "position",
+        "fence",
+        "candidate",
+        "gate",
+        "breaker",
+        "condemned",
+        "plan",
+        "sweep",
+        "vault",
+        "journal",
+        "operation",
+        "claim",
+        "lease",
+    ]
+)
+"""The words that s3gc is explained with; each page may use them."""
+
+
+def test_the_glossary_has_every_word_once() -> None:
+    words = re.findall(r"^\| \*\*([^*]+)\*\* \|", read("docs/glossary.md"), re.MULTILINE)
+    assert len(words) == len(set(words))
+    assert set(words) >= WORDS
 
 
 # ---------------------------------------------------------------------------------------------- links
