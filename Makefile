@@ -1,19 +1,24 @@
 # make demo    a whole cycle, from plan to restore, on a bucket and a database in a temporary folder
 # make test    everything that CI runs: lint, types, tests against real servers
-# Both set themselves up (Debian or Ubuntu with Python 3.11 and make) or say in one line what is missing.
+# make simulate N=…   schedules of the simulator, from SEED=… on, in JOBS=… processes (part of make test)
+# make simulate-mutants   take each guard out and hunt for a schedule that shows it; writes docs/safety-case.md
+# The first two set themselves up (Debian or Ubuntu with Python 3.11 and make) or say in one line what is missing.
 
 VENV ?= .venv
 PYTEST_ARGS ?= -n auto --dist loadfile
+N ?= 20000
+SEED ?= 0
+JOBS ?= $(shell nproc)
 
 BIN := $(VENV)/bin
 PACKAGING := pyproject.toml $(wildcard packages/*/pyproject.toml) scripts/setup
 
-.PHONY: demo test lint types unit bench lock clean help
+.PHONY: demo test lint types unit simulate simulate-mutants bench lock clean help
 
 demo: $(VENV)/.s3gc-demo
 	@$(BIN)/s3gc demo
 
-test: lint types unit
+test: lint types simulate unit
 
 lint: $(VENV)/.s3gc-test
 	$(BIN)/ruff check .
@@ -24,6 +29,12 @@ types: $(VENV)/.s3gc-test
 
 unit: $(VENV)/.s3gc-test
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+simulate: $(VENV)/.s3gc-test
+	$(BIN)/python -m s3gc.testing.simulator --schedules $(N) --seed $(SEED) --jobs $(JOBS)
+
+simulate-mutants: $(VENV)/.s3gc-test
+	$(BIN)/python -m tests.simulation.mutate --write --jobs $(JOBS)
 
 bench: $(VENV)/.s3gc-test
 	$(BIN)/python -m benchmarks

@@ -6,6 +6,7 @@ python -m tests.simulation.mutate --write     # the table of docs/safety-case.md
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import multiprocessing
 import sys
@@ -54,9 +55,13 @@ def run_without(mutant: Mutant, world: str, seed: int) -> Outcome:
         return simulate(seed, world=world)
 
 
-def hunt(mutant: Mutant, budget: int = BUDGET) -> Found | None:
-    """The first schedule within the budget that breaks a promise; None: the mutant lives."""
-    for world, seed in seeds_of(mutant, budget):
+def hunt(mutant: Mutant, budget: int = BUDGET, first: tuple[str, int] | None = None) -> Found | None:
+    """A schedule within the budget that breaks a promise without the guard; None: the mutant lives.
+
+    Args:
+        first: world and seed to try before all others.
+    """
+    for world, seed in itertools.chain([first] if first else [], seeds_of(mutant, budget)):
         violation = run_without(mutant, world, seed).violation
         if violation is not None and simulate(seed, world=world).violation is None:
             return Found(mutant.name, world, seed, violation.invariant, violation.text)
