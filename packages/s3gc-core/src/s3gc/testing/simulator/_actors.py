@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from s3gc import _threads
+from s3gc.errors import S3GCError
 from s3gc.model import ObjectAttributes
 from s3gc.testing.simulator._database import UNTRACKED, Database, Transaction, Values
 from s3gc.testing.simulator._schedule import ROW_KINDS, Act
 
 if TYPE_CHECKING:
+    from s3gc import Collector
+    from s3gc.testing.simulator._process import Process
     from s3gc.testing.simulator._world import World
 
 ATTRIBUTES = (
@@ -96,10 +101,8 @@ class App:
 
     def _note(self, act: Act) -> None:
         """A key in a column that nobody configured."""
-        database, table, column = self._place("p1")
-        before = database.rows.get((table, act.row))
-        values = {**(before.values if before else {column: "p/2.jpg"}), UNTRACKED[1]: act.key}
-        database.at_once(table, "p9", values)
+        database, table, column = self._place("p9")
+        database.at_once(table, "p9", {column: "p/2.jpg", UNTRACKED[1]: act.key})
         self._world.story.say("app", "row p9 mentions {} in an untracked column", act.key)
 
     def _delete(self, act: Act) -> None:
@@ -168,6 +171,46 @@ class App:
         commits = ending.endswith("commit")
         if database.commit(transaction) if commits else database.roll_back(transaction):
             self._world.story.say("app", "{} {}", transaction.name, "commits" if commits else "rolls back")
+
+    # ------------------------------------------------------------------ claims
+
+    def _claim(self, act: Act) -> None:
+        """Ask first, then refer to an object that is there already."""
+        if self._world.claimer is None:
+            return self._insert(act)
+        self._world.loop.create_task(self._ask(act, *self._world.claimer))
+        return None
+
+    async def _ask(self, act: Act, gc: Collector, process: Process) -> None:
+        world, ttl = self._world, (3.0, 60.0, 600.0, 3_600.0)[act.number % 4]
+        until = world.loop.time() + ttl
+        world.story.say("app", "claims {} for {:g}s", act.key, ttl)
+        try:
+            with _threads.run_by(process.blocking):
+                got = await gc.claim(act.key, timedelta(seconds=ttl))
+        except S3GCError as error:
+            world.story.say("app", "may not claim {}: {}", act.key, error)
+            return
+        except BaseException:
+            if process.dead:
+                return
+            raise
+        world.story.say("app", "{} {}", "may refer to" if got else "may not refer to", act.key)
+        if not got or world.loop.time() >= until:
+            return
+        world.story.count("claims")
+        if act.key not in world.bucket.objects and act.key not in world.bucket.removed_by_app:
+            world.violate("claims", f"the claim of {act.key} was granted, and it is missing")
+        world.claimed[act.key] = max(until, world.claimed.get(act.key, 0.0))
+        world.later((until - world.loop.time()) * 0.9, lambda: self._insert_claimed(act, until))
+
+    def _insert_claimed(self, act: Act, until: float) -> None:
+        """In time: from now on the row protects the object."""
+        self._insert(act)
+        database, table, column = self._place(act.row)
+        row = database.rows.get((table, act.row))
+        if row is not None and row.values.get(column) == act.key and self._world.loop.time() < until:
+            self._world.claimed_rows.add((act.key, row.since[column]))
 
     # ------------------------------------------------------------------ accidents
 

@@ -27,6 +27,15 @@ REQUEST_LIFE = timedelta(minutes=15)
 """S3 refuses a request whose signature is older (RequestTimeTooSkewed)."""
 
 
+OWN_FOLDERS = (".s3gc/lease/", ".s3gc/owner/")
+"""Where collectors keep objects of their own."""
+
+
+def _place(key: str) -> str:
+    """Requests for a collector's own objects are points of their own."""
+    return "own " if key.startswith(OWN_FOLDERS) else ""
+
+
 @functools.lru_cache(4096)
 def digest(body: bytes) -> str:
     """SHA-256, hex."""
@@ -92,7 +101,7 @@ class _Reader:
     process: Process
 
     async def chunks(self) -> AsyncIterator[bytes]:
-        await self.process.store_call("body", lambda: None)
+        await self.process.store_call(_place(self.info.key) + "body", lambda: None)
         yield self.body
 
 
@@ -105,8 +114,8 @@ class SimStore(ObjectStore):
         self._process = process
         self._bucket = bucket
 
-    async def _call(self, what: str, effect: Callable[[], T]) -> T:
-        return await self._process.store_call(what, effect)
+    async def _call(self, what: str, key: str, effect: Callable[[], T], *, writes: bool = False) -> T:
+        return await self._process.store_call(_place(key) + what, effect, writes=writes)
 
     async def list(self, prefix: str = "", start_after: str = "") -> AsyncIterator[Sequence[ObjectInfo]]:
         bucket, eyes = self._bucket, self._process.eyes
@@ -115,11 +124,12 @@ class SimStore(ObjectStore):
         def page() -> list[Version]:
             keys = sorted(key for key in bucket.objects if key.startswith(prefix) and key > after)
             found = [bucket.objects[key] for key in keys[: bucket.page_size]]
-            eyes.listed_page(after, found, last=len(keys) <= bucket.page_size)
+            if not prefix:
+                eyes.listed_page(after, found, last=len(keys) <= bucket.page_size)
             return found
 
         while True:
-            found = await self._call("list", page)
+            found = await self._call("list", prefix, page)
             if found:
                 yield [version.info for version in found]
                 after = found[-1].info.key
@@ -131,7 +141,7 @@ class SimStore(ObjectStore):
             found = self._bucket.objects.get(key)
             return ObjectHead(found.info, found.attributes) if found else None
 
-        return await self._call("head", effect)
+        return await self._call("head", key, effect)
 
     async def stat(self, key: str) -> ObjectInfo | None:
         def effect() -> ObjectInfo | None:
@@ -139,7 +149,7 @@ class SimStore(ObjectStore):
             found = self._bucket.objects.get(key)
             return found.info if found else None
 
-        return await self._call("stat", effect)
+        return await self._call("stat", key, effect)
 
     @asynccontextmanager
     async def get(self, key: str, *, if_match: str | None = None) -> AsyncIterator[ObjectReader]:
@@ -151,7 +161,7 @@ class SimStore(ObjectStore):
                 raise UnreadableObject(f"{key!r} is archived")
             return found
 
-        found = await self._call("get", effect)
+        found = await self._call("get", key, effect)
         yield _Reader(found.info, found.attributes, found.body, self._process)
 
     async def put(
@@ -173,13 +183,17 @@ class SimStore(ObjectStore):
             found = self._bucket.objects.get(key)
             if if_none_match and found is not None:
                 raise PreconditionFailed(f"{key!r} exists")
-            self._process.world.oracle.putting(self._process, key, whole, attributes, found)
+            if not key.startswith(OWN_FOLDERS):
+                self._process.world.oracle.putting(self._process, key, whole, attributes, found)
+            if key.startswith(".s3gc/lease/"):
+                self._process.renewed_at = self._process.world.loop.time()
             return self._bucket.put(key, whole, attributes, self._process.name).info
 
-        return await self._call("put", effect)
+        return await self._call("put", key, effect, writes=True)
 
     async def delete(self, key: str, *, if_match: str) -> DeleteOutcome:
         world, bucket = self._process.world, self._bucket
+        called = world.tick()
 
         def effect() -> DeleteOutcome:
             # A client that changes keys would hit the neighbour of such a one.
@@ -189,18 +203,20 @@ class SimStore(ObjectStore):
                 return DeleteOutcome.MISSING
             if bucket.conditional and target == key and found.info.etag != if_match:
                 return DeleteOutcome.CHANGED
-            world.oracle.deleting(self._process, target, found)
+            own = target.startswith(OWN_FOLDERS) and found.by != "app"
+            if not own:
+                world.oracle.deleting(self._process, target, found, called)
+                bucket.taken.setdefault(target, []).append(found)
+                world.story.count("deletions")
+                world.story.say("bucket", "{} is gone, deleted by {}", target, self._process.name)
             del bucket.objects[target]
-            bucket.taken.setdefault(target, []).append(found)
-            world.story.count("deletions")
-            world.story.say("bucket", "{} is gone, deleted by {}", target, self._process.name)
             return DeleteOutcome.DELETED
 
-        return await self._call("delete", effect)
+        return await self._call("delete", key, effect, writes=True)
 
     async def probe(self) -> StoreCapabilities:
         return await self._call(
-            "probe", lambda: StoreCapabilities(self._bucket.conditional, conditional_put=True)
+            "probe", "", lambda: StoreCapabilities(self._bucket.conditional, conditional_put=True)
         )
 
     async def now(self) -> datetime:
@@ -209,4 +225,4 @@ class SimStore(ObjectStore):
             self._process.eyes.told_time(found, self._process.now())
             return found
 
-        return await self._call("now", effect)
+        return await self._call("now", "", effect)

@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING
 
 from attrs import Factory, define
 
-from s3gc.model import Column, ColumnCount, Reference
-
 if TYPE_CHECKING:
     from s3gc.testing.simulator._bucket import Version
     from s3gc.testing.simulator._world import World
@@ -33,15 +31,6 @@ class Found:
     named: frozenset[str]
 
 
-@define
-class Served:
-    """What one scan (or the changes up to a fence) told, whole."""
-
-    references: Sequence[Reference]
-    counts: dict[Column, ColumnCount]
-    identity: str
-
-
 @define(eq=False)
 class Eyes:
     """Of one process; most of it is forgotten when an operation begins."""
@@ -54,7 +43,11 @@ class Eyes:
     tainted_at: int = 0
     listed: dict[str, tuple[Version, int]] = Factory(dict)  # key → (as listed, tick)
     looks: dict[str, int] = Factory(dict)  # key → tick of the last look at the object
-    served: dict[str, Served] = Factory(dict)
+    synced: set[str] = Factory(set)  # sources that were read up to their end, by scan or by changes
+    fenced_at: dict[str, int] = Factory(dict)  # source → LSN at its last fence
+    begun_at: dict[str, int] = Factory(dict)  # source → LSN from which changes are to be followed
+    untracked: dict[str, Sequence[str]] = Factory(dict)  # source → values that nobody tracks
+    went_back: str = ""  # a source that stood before where it stood; nothing may be deleted then
     store_now: datetime | None = None  # the store's last word on the time
     skews: list[timedelta] = Factory(list)
     fences: dict[str, list[Fence]] = Factory(dict)
@@ -86,7 +79,8 @@ class Eyes:
         if not after:
             self.listed = {}
         for version in page:
-            self.listed[version.info.key] = (version, tick)
+            if not version.info.key.startswith(".s3gc/"):
+                self.listed[version.info.key] = (version, tick)
         # A listing is a look at every key that lies in its page, also at those that aren't there.
         upper = None if last or not page else page[-1].info.key
         for key in self.world.bucket.last:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import functools
 from collections.abc import Sequence
-from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,6 +30,9 @@ from s3gc.testing.simulator._vault import SimVault
 
 if TYPE_CHECKING:
     from s3gc.testing.simulator._world import World
+
+CALM = 2_000.0
+"""Seconds before the last start: whoever held the lease is gone for good."""
 
 RESTARTS = 6
 """Processes of one host; a schedule that needs more than that goes on without it."""
@@ -62,6 +64,7 @@ def config_of(settings: Settings, vault_path: str) -> Config:
         max_reference_drop=settings.max_drop,
         min_resolve_rate=settings.min_rate,
         allow_unconditional_delete=settings.unconditional_allowed,
+        self_clearing=tuple(settings.self_clearing),
     )
     more: dict[str, Any] = {}
     if settings.owned:
@@ -80,12 +83,23 @@ def config_of(settings: Settings, vault_path: str) -> Config:
 
 
 class Host:
-    """One machine with a folder for the vault."""
+    """One machine, or one more process of it."""
 
-    def __init__(self, world: World, name: str, folder: Path, script: Sequence[Step]) -> None:
-        self.world, self.name, self.folder = world, name, folder
-        self.vault_name = folder.name
+    def __init__(
+        self,
+        world: World,
+        name: str,
+        script: Sequence[Step],
+        *,
+        vault: Path,
+        folder: Path | None = None,
+        prefix: str = "",
+        staging: bool = False,
+    ) -> None:
+        self.world, self.name, self.vault, self.prefix = world, name, vault, prefix
+        self.folder = folder or vault  # for its lock, registry and plans
         self._script = list(script)
+        self._staging = staging  # wrongly configured: another database, the same bucket
         self._count = 0
         self._verified = False
 
@@ -99,10 +113,11 @@ class Host:
 
     async def settle(self) -> None:
         """All is calm: one more start must bring everything to an end, and find nothing wrong."""
-        operations = self.world.oracle.memory_of(self.vault_name).operations.values()
+        operations = self.world.oracle.vault_named(self.vault.name).operations.values()
         if self._verified and not any(one.is_open for one in operations):
             return
         self._script = [Step("verify")]
+        await asyncio.sleep(CALM)
         await self._live(0)
 
     # ------------------------------------------------------------------ one process
@@ -126,8 +141,11 @@ class Host:
 
     async def _work(self, process: Process, progress: list[int]) -> None:
         process.eyes.begin("start")
-        process.vault = SimVault(self.folder, process)
-        sources = [SimSource(process, link) for link in self.world.links.values()]
+        process.vault = SimVault(self.vault, process)
+        sources = [
+            SimSource(process, link, self.world.staging[name] if self._staging else None)
+            for name, link in self.world.links.items()
+        ]
         process.sources = [source.name for source in sources]
         async with Collector.open(
             config_of(self.world.settings, str(self.folder)),
@@ -165,15 +183,15 @@ class Host:
         process.ended = True
         if not process.dead:
             return
-        alone = all(other.ended for other in self.world.processes if other.host.folder == self.folder)
+        alone = all(other.ended for other in self.world.processes if other.host.vault == self.vault)
         if not process.power_lost or not alone or process.vault is None:
             process.reap()
             return
         forgets = process.vault.forgets_at_power_loss()
-        registry, journal = self.folder / "registry.sqlite3", self.folder / "journal.sqlite3"
+        registry, journal = self.folder / "registry.sqlite3", self.vault / "journal.sqlite3"
         process.reap(keep=(registry,), forget=(journal,) if forgets else ())
-        self.world.oracle.memory(process).vague = True
-        for told in self.world.disk.lose_power(self.folder):
+        self.world.oracle.registry(process).vague = True
+        for told in self.world.disk.lose_power(self.vault):
             self.world.story.say("fate", told)
 
     # ------------------------------------------------------------------ steps
@@ -184,6 +202,11 @@ class Host:
         if step.kind == "wait":
             await asyncio.sleep(step.seconds)
             return True
+        if step.kind == "serve":
+            await self._serve(gc, process)
+            return True
+        if self._staging and not world.owners():
+            return True  # the first use is believed: it must not be this one
         process.eyes.begin(step.kind)
         world.story.say(process.name, "begins to {} {}", step.kind, step.key)
         if step.kind == "verify":
@@ -244,11 +267,16 @@ class Host:
                 at = process.now() - timedelta(seconds=step.seconds * 10)
                 await gc.restore(at=at, dry_run=False, overwrite=bool(step.number))
             case "acknowledge":
-                for code in sorted(self.world.oracle.memory(process).latched):
-                    with suppress(ValueError):
-                        await gc.acknowledge(code, "the operator looked")
+                for code, subject in sorted(self.world.oracle.vault(process).latched):
+                    await gc.acknowledge(code, "the operator looked", subject=subject)
             case kind:
                 raise ValueError(f"no step {kind}")
+
+    async def _serve(self, gc: Collector, process: Process) -> None:
+        """An application's process: it claims until the collectors have ended."""
+        self.world.claimer = gc, process
+        await self.world.finished.wait()
+        self.world.claimer = None
 
     async def _verify(self, gc: Collector) -> None:
         journal, vault = await gc.verify()

@@ -90,6 +90,8 @@ class Operation:
     told_deleted: dict[str, int] = Factory(dict)
     deletions: list[Deletion] = Factory(list)
     ended: str = ""
+    ended_at: int = 0
+    young: bool = True  # whether the plan was young enough when it began
 
     @property
     def is_open(self) -> bool:

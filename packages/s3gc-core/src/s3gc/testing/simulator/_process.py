@@ -43,7 +43,7 @@ class Process:
         self.ended = False  # gone, in whatever way
         self.power_lost = False
         self.paused_until = 0.0
-        self.active_at = 0.0  # when it last did something
+        self.renewed_at = 0.0  # when it last wrote its lease
         self.eyes = Eyes(world)
         self.scope: anyio.CancelScope | None = None  # of the operation at work
         self.cancelled = False
@@ -66,13 +66,14 @@ class Process:
     def reach(self, point: str) -> str | None:
         """A point is reached: what the schedule has for it happens now.
 
+        Points of an application's own process have another name, so that they are counted apart.
+
         Returns:
             The fault that the call is to suffer, if any.
         """
         if self.dead:
             raise Crashed
-        self.active_at = self.world.loop.time()
-        fault = self.world.reached(point, self)
+        fault = self.world.reached(self.host.prefix + point, self)
         if self.dead:
             raise Crashed
         return fault
@@ -88,30 +89,27 @@ class Process:
         if self.dead:
             raise Crashed
 
-    async def store_call(self, what: str, effect: Callable[[], T]) -> T:
+    async def store_call(self, what: str, effect: Callable[[], T], *, writes: bool = False) -> T:
         """One request to the store: on its way, done, its answer on its way."""
         world = self.world
+        await self.awake()
         signed = world.loop.time()
         fault = self.reach(what + "<")
         await self.awake()
-        arrives = world.latency()
-        done = False
 
         def land() -> T:
             if timedelta(seconds=world.loop.time() - signed) > REQUEST_LIFE:
                 raise StoreError("RequestTimeTooSkewed: the request was signed too long ago")
-            nonlocal done
-            done = True
             return effect()
 
         try:
-            await self._sleep(arrives)
+            await self._sleep(world.latency())
         except BaseException:  # cancelled: a request that was sent isn't called back
-            if not self.dead and what in ("put", "delete") and world.noise.random() < LANDS:
+            if not self.dead and writes and world.noise.random() < LANDS:
                 land()
             raise
         if self.dead:
-            if what in ("put", "delete") and world.noise.random() < LANDS:
+            if writes and world.noise.random() < LANDS:
                 world.story.say(self.name, "its last {} arrives all the same", what)
                 land()
             raise Crashed
@@ -139,6 +137,7 @@ class Process:
 
     async def source_call(self, what: str, effect: Callable[[], T]) -> T:
         """One question to a place of references."""
+        await self.awake()
         fault = self.reach(what + "<")
         await self.awake()
         await self._sleep(self.world.latency())
@@ -151,8 +150,14 @@ class Process:
         self.reach(what + ">")
         return result
 
+    async def lag(self, until: float) -> None:
+        """Wait for what comes late."""
+        await self._sleep(until - self.world.loop.time())
+        await self.awake()
+
     async def blocking(self, work: Callable[[], Any]) -> Any:
         """Runs the core's blocking work, all at once."""
+        await self.awake()
         self.reach("work<")
         await self.awake()
         self.world.at_work = self
@@ -192,8 +197,8 @@ class Process:
         return not self.dead and not self.ended and self.eyes.operation == operation
 
     def is_stale(self, lease: timedelta) -> bool:
-        """Whether it did nothing for so long that another may take its lease."""
-        return self.world.loop.time() - self.active_at >= lease.total_seconds()
+        """Whether it didn't renew its lease for so long that another may take it."""
+        return self.world.loop.time() - self.renewed_at >= lease.total_seconds()
 
     def reap(self, *, keep: Sequence[Path] = (), forget: Sequence[Path] = ()) -> None:
         """Close what it had open, as the operating system does.

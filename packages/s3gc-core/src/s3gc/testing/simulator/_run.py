@@ -18,7 +18,7 @@ from attrs import Factory, define, frozen
 from s3gc.testing.simulator._chooser import Chooser, SeedChooser
 from s3gc.testing.simulator._host import Host
 from s3gc.testing.simulator._loop import Stuck, VirtualLoop
-from s3gc.testing.simulator._schedule import GARBAGE, Schedule, Settings, draw
+from s3gc.testing.simulator._schedule import GARBAGE, Schedule, Settings, Step, draw
 from s3gc.testing.simulator._story import Violation
 from s3gc.testing.simulator._vault import watched
 from s3gc.testing.simulator._world import World
@@ -97,12 +97,7 @@ def _run_in(folder: Path, schedule: Schedule, seed: int | None) -> Outcome:
     profile = WORLDS[schedule.world]
     loop = VirtualLoop()
     world = World(loop, schedule, profile, folder)
-    hosts = []
-    for number, script in enumerate(schedule.scripts):
-        vault = folder / "vault"
-        if not schedule.settings.fresh and not vault.exists():
-            shutil.copytree(_template(), vault)
-        hosts.append(Host(world, f"gc{number + 1}", vault, script))
+    hosts = _hosts(world, folder, schedule)
     doomed = [key for key in GARBAGE if key in world.bucket.objects and not world.oracle.named(key)]
     try:
         with watched(world.disk):
@@ -139,15 +134,37 @@ class LazyLines(Sequence[str]):
         return iter(self._lines())
 
 
+def _hosts(world: World, folder: Path, schedule: Schedule) -> list[Host]:
+    """The machines of a world's layout."""
+    vault, second = folder / "vault", folder / "second"
+    if not schedule.settings.fresh:
+        shutil.copytree(_template(), vault)
+    first, *more = schedule.scripts
+    hosts = [Host(world, "gc1", first, vault=vault)]
+    match world.profile.layout:
+        case "two processes":
+            hosts.append(Host(world, "gc2", more[0], vault=vault))
+        case "two machines":
+            hosts.append(Host(world, "gc2", more[0], vault=vault, folder=second))
+        case "staging":
+            collect = [Step("wait", 90_000.0), Step("collect"), Step("wait", 600.0), Step("collect")]
+            hosts.append(Host(world, "staging", collect, vault=second, staging=True))
+        case "claims":
+            hosts.append(Host(world, "web", [Step("serve")], vault=vault, prefix="web:"))
+    return hosts
+
+
 async def _play(world: World, hosts: Sequence[Host], doomed: Sequence[str]) -> None:
-    await asyncio.gather(*(host.run() for host in hosts))
+    serving = asyncio.gather(*(host.run() for host in hosts if host.prefix))
+    await asyncio.gather(*(host.run() for host in hosts if not host.prefix))
+    world.finished.set()
+    await serving
     if world.broken is not None:
         return
     world.calm_down()
-    for host in hosts[:1]:  # they share a vault
-        await host.settle()
-        if world.broken is None:
-            world.oracle.finish(host)
+    await hosts[0].settle()  # the others have the same vault, or delete nothing
+    if world.broken is None:
+        world.oracle.finish(hosts[0])
     if world.profile.quiet and world.broken is None:
         world.oracle.alive(doomed)
 
@@ -165,7 +182,7 @@ def _template() -> Path:
         world = World(VirtualLoop(), schedule, WORLDS["quiet"], folder)
 
         async def make() -> None:
-            await Host(world, "new", vault, []).settle()
+            await Host(world, "new", [], vault=vault).settle()
 
         world.loop.run_to_end(make())
         if world.broken is not None:

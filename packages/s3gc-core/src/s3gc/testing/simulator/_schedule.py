@@ -90,8 +90,7 @@ class Settings:
     page_size: int = 4
     store_skew: float = 0.0  # seconds
     fresh: bool = False  # the vault has to be made first
-    latching: frozenset[str] = frozenset()  # breakers that hold until they are acknowledged
-    lease_seconds: float | None = None  # None: the lease is a lock of the operating system
+    self_clearing: frozenset[str] = frozenset()  # breakers that need no acknowledgement
 
 
 @frozen
@@ -130,7 +129,7 @@ class Profile:
     name: str
     about: str
     default: bool = True  # part of every run
-    hosts: int = 1
+    layout: str = "one"  # or: two processes, two machines, claims, staging
     sources: Sequence[str] = ("main",)
     follows: bool = False
     acts: Mapping[str, int] = Factory(dict)
@@ -164,7 +163,7 @@ def draw(chooser: Chooser, profile: Profile) -> Schedule:
         profile.name,
         settings,
         _initial(chooser, profile),
-        [_script(chooser, profile, settings) for _ in range(profile.hosts)],
+        [_script(chooser, profile, settings) for _ in range(2 if "two" in profile.layout else 1)],
         triggers,
         [
             (float(chooser.pick((30, 600, 5_000, 90_000, 200_000))), _act(chooser, profile))
@@ -251,7 +250,9 @@ def _fits(kind: str, point: str) -> bool:
     """Whether a fault can happen at a point."""
     name, before = point[:-1], point.endswith("<")
     if kind == "fail":
-        return before and not point.startswith(("journal", "work", "backup", "vault"))
+        return before and not point.startswith(("journal", "work", "backup", "vault", "own"))
+    if kind == "pause":
+        return point != "delete<"  # between signature and network: see the world of late deletes
     if kind in DELETE_ONLY:
         return point == "delete<"
     if kind == "corrupt":

@@ -23,7 +23,7 @@ from s3gc.model import (
     UntrackedColumn,
 )
 from s3gc.testing.simulator._database import FOLDER, UNTRACKED, Commit, Database, RowEvent, Values
-from s3gc.testing.simulator._eyes import Fence, Found, Served
+from s3gc.testing.simulator._eyes import Fence, Found
 from s3gc.testing.simulator._loop import EPOCH
 
 if TYPE_CHECKING:
@@ -47,6 +47,7 @@ class Link:
     garbled_until: float = 0.0  # values don't lead to the bucket's keys: another base URL, say
     slot_lost: bool = False
     purged_to: int = 0  # changes up to this LSN are gone
+    lags_until: float = 0.0  # no change is told before
     repeats: bool = False  # the first batch tells the last commit again
     applied: int = 0  # LSN up to which changes were released
 
@@ -123,6 +124,7 @@ class SimSource(ReferenceSource):
             await self._process.awake()
         fence.ended = world.tick()
         await self._call("fenced", lambda: None)
+        world.oracle.fenced(self._process, self.name, database.lsn)
         return self._position()
 
     def _position(self) -> Position:
@@ -149,8 +151,6 @@ class SimSource(ReferenceSource):
     async def scan(self) -> AsyncIterator[ScanBatch]:
         rows = await self._call("scan", self._read)
         served: list[Reference] = []
-        counts: dict[Column, ColumnCount] = {}
-        garbled = False
         for start in range(0, len(rows), CHUNK):
             if start:
                 await self._call("page", lambda: None)
@@ -162,12 +162,8 @@ class SimSource(ReferenceSource):
                     if (table, row) in self._database.rows
                 ]
             references = [one for row in chunk for one in self._references_of(*row)]
-            here = self._counts(chunk)
-            for column, count in here.items():
-                before = counts.get(column, ColumnCount())
-                counts[column] = ColumnCount(before.rows + count.rows, before.values + count.values)
             served += references
-            yield ScanBatch(references, here)
+            yield ScanBatch(references, self._counts(chunk))
         garbled = any(one.key.startswith("elsewhere/") for one in served)
         self._process.world.story.say(
             self._process.name,
@@ -176,7 +172,7 @@ class SimSource(ReferenceSource):
             len(served),
             ", garbled" if garbled else "",
         )
-        self._process.eyes.served[self.name] = Served(served, counts, self._database.system)
+        self._process.world.oracle.scanned(self._process, self.name, served)
 
     def _counts(self, rows: Sequence[tuple[str, str, Values]]) -> Mapping[Column, ColumnCount]:
         found = {}
@@ -210,6 +206,7 @@ class SimSource(ReferenceSource):
         def effect() -> Position:
             self._link.slot_lost = False
             self._link.purged_to = 0
+            self._process.eyes.begun_at[self.name] = self._database.lsn
             return self._position()
 
         return await self._call("begin", effect)
@@ -218,33 +215,35 @@ class SimSource(ReferenceSource):
         def effect() -> list[Commit]:
             timeline, _, lsn = after.value.partition("/")
             found = self._database
+            why = ""
             if self._link.slot_lost or int(lsn) < self._link.purged_to:
-                raise PositionLost(f"{self.name}: the slot is lost")
-            if int(timeline) != found.timeline or int(lsn) > found.lsn:
-                raise PositionLost(f"{self.name}: {after.value} is not in this history")
-            from_here = [one for one in found.log if one.lsn > int(lsn) and not one.silent]
-            if self._link.repeats:
-                from_here = [one for one in found.log if one.lsn == int(lsn)] + from_here
-            return from_here
+                why = "the slot is lost"
+            elif int(timeline) != found.timeline or int(lsn) > found.lsn:
+                why = f"{after.value} is not in this history"
+            if why:
+                self._process.world.oracle.lost_position(self._process, self.name)
+                raise PositionLost(f"{self.name}: {why}")
+            known = [one for one in found.log if one.lsn == int(lsn) and not one.silent]
+            news = [one for one in found.log if int(lsn) < one.lsn <= end and not one.silent]
+            return [*(known if self._link.repeats else ()), *news]
 
-        commits = await self._call("changes", effect)
-        end = int(until.value.partition("/")[2])
-        for commit in commits:
-            if commit.lsn > end and commit is not commits[0]:
-                break
+        world = self._process.world
+        end, begin = int(until.value.partition("/")[2]), int(after.value.partition("/")[2])
+        await self._process.lag(self._link.lags_until)
+        for commit in await self._call("changes", effect):
             await self._call("change", lambda: None)
-            at = EPOCH + timedelta(seconds=commit.at)
-            self._process.world.oracle.told_change(self._process, self.name, commit)
-            yield ChangeBatch(
-                [self._change(event) for event in commit.events],
-                Position(self.name, f"{self._database.timeline}/{commit.lsn}", commit.lsn),
-                at,
-            )
+            again = commit.lsn <= begin
+            changes = [self._change(event) for event in commit.events]
+            world.oracle.told_change(self._process, self.name, commit, changes, again=again)
+            position = Position(self.name, f"{self._database.timeline}/{commit.lsn}", commit.lsn)
+            yield ChangeBatch(changes, position, EPOCH + timedelta(seconds=commit.at), again=again)
+        world.oracle.caught_up(self._process, self.name, end)
         yield ChangeBatch([], until)
 
     def _change(self, event: RowEvent) -> RowChange:
         references = tuple(self._references_of(event.table, event.row, event.after or {}))
-        named = [one.key for one in self._references_of(event.table, event.row, event.before or {})]
+        before = self._references_of(event.table, event.row, event.before or {})
+        named = [one.key for one in before if not one.prefix]
         return RowChange(event.table, event.row, references, named=named)
 
     async def applied(self, position: Position) -> None:
@@ -258,5 +257,6 @@ class SimSource(ReferenceSource):
             return [values[UNTRACKED[1]] for _, _, values in self._read() if UNTRACKED[1] in values]
 
         values = await self._call("untracked", effect)
+        self._process.eyes.untracked[self.name] = values
         if values:
             yield UntrackedColumn(*UNTRACKED, "text", frozenset(values), len(values))

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import os
+import platform
 import random
 from collections import Counter
 from collections.abc import Callable
@@ -18,17 +21,22 @@ from s3gc.testing.simulator._database import FOLDER, TRACKED, Database
 from s3gc.testing.simulator._invariants import Oracle
 from s3gc.testing.simulator._loop import VirtualLoop
 from s3gc.testing.simulator._operation import Rules
-from s3gc.testing.simulator._schedule import GARBAGE, Act, Profile, Schedule
+from s3gc.testing.simulator._schedule import GARBAGE, ROW_KINDS, Act, Profile, Schedule
 from s3gc.testing.simulator._source import Link
 from s3gc.testing.simulator._story import Story
 from s3gc.testing.simulator._vault import Disk
 from s3gc.vault.packs import PACK_SUFFIX
 
 if TYPE_CHECKING:
+    from s3gc import Collector
     from s3gc.testing.simulator._process import Process
 
 PINNED = (("f0", "p/1.jpg"), ("p0", "p/2.jpg"), ("a0", "p/"), ("s0", "p/1.jpg"))
 """Rows that always stay, and their objects: a source without any reference holds every cycle."""
+
+
+LEASE_SECONDS = 900.0
+"""The default ``lease_ttl``."""
 
 
 def rules_of(schedule: Schedule, lease: float | None) -> Rules:
@@ -58,7 +66,7 @@ class World:
     def __init__(self, loop: VirtualLoop, schedule: Schedule, profile: Profile, folder: Path) -> None:
         self.loop, self.schedule, self.profile, self.folder = loop, schedule, profile, folder
         self.settings = schedule.settings
-        self.story = Story(loop, secrets=[str(folder), f"process {os.getpid()}"])
+        self.story = Story(loop, secrets=[str(folder), f"process {os.getpid()}", platform.node()])
         self.noise = random.Random(schedule.noise)
         self.disk = Disk(on_sync=self._synced)
         self.calm = False  # the end: nothing strikes any more
@@ -67,6 +75,9 @@ class World:
         self.processes: list[Process] = []
         self.failure: Exception | None = None  # an error that nobody expected
         self.claimed: dict[str, float] = {}  # key → second up to which it was promised
+        self.claimed_rows: set[tuple[str, int]] = set()  # (key, tick) of rows that came under a claim
+        self.claimer: tuple[Collector, Process] | None = None  # with which the application claims
+        self.finished = asyncio.Event()  # all hosts have come to the end of their scripts
         self._tick = 0
         self._ids = 0
         self._reached: Counter[str] = Counter()
@@ -89,7 +100,12 @@ class World:
             )
             for name in profile.sources
         }
-        self.oracle = Oracle(self, rules_of(schedule, self.settings.lease_seconds))
+        self.staging = {
+            name: Database(name, f"{name}-2", self.tick, loop.time, columns[name]) for name in profile.sources
+        }
+        self.following = frozenset(profile.sources) if profile.follows else frozenset()
+        lease = LEASE_SECONDS if profile.layout == "two machines" else None
+        self.oracle = Oracle(self, rules_of(schedule, lease))
         self.app = App(self)
         self._first()
 
@@ -121,6 +137,11 @@ class World:
     def databases(self) -> list[Database]:
         return [link.database for link in self.links.values()]
 
+    def owners(self) -> list[str]:
+        """The vaults that have left their mark in the bucket."""
+        marks = [one for key, one in self.bucket.objects.items() if key.startswith(".s3gc/owner/")]
+        return [json.loads(one.body)["vault"] for one in marks]
+
     def violate(self, invariant: str, text: str) -> None:
         """Note a broken promise; the first one counts, and all processes end."""
         text = self.story.scrubbed(text)
@@ -140,6 +161,8 @@ class World:
             if not key.endswith("/"):
                 self.app.do(Act("upload", key))
             self.app.do(Act("insert", key, row))
+            source, table, column = ROW_KINDS[row[0]]
+            self.staging[source].at_once(table, row, {column: key})
         for act in self.schedule.initial:
             self.app.do(act)
         self.story.muted = False
@@ -197,6 +220,10 @@ class World:
                 link.slot_lost = True
             case "repeat":
                 link.repeats = True
+            case "lag":
+                link.lags_until = until
+            case "purge":
+                link.purged_to = link.database.lsn
             case "failover":
                 link.database.timeline += 1
             case _ if process is not None:
@@ -210,7 +237,7 @@ class World:
         """A key that is about to be deleted, or at least garbage."""
         keys: list[str] = []
         if process is not None:
-            plan = self.oracle.memory(process).plans.get(process.eyes.plan or process.eyes.executes)
+            plan = self.oracle.registry(process).plans.get(process.eyes.plan or process.eyes.executes)
             keys = sorted(plan.objects) if plan is not None else []
         if not keys:
             keys = [one for one in GARBAGE if one in self.bucket.objects and not self.oracle.named(one)]
