@@ -65,6 +65,7 @@ class Tally:
     kept: Counter[str] = Factory(Counter)
     resurrected: list[str] = Factory(list)
     errors: list[str] = Factory(list)
+    begun: int = 0  # batches
     batches: int = 0  # that deleted something
     late_window: float = 0.0  # seconds, the longest from a last fence to its confirmation
     open: bool = False  # something is deleted that isn't confirmed: the journal must show no end
@@ -102,7 +103,7 @@ async def sweep(parts: Parts, plan: Plan, operation_id: str, tally: Tally) -> No
             except Unsettled as unsettled:
                 parts.log.warning("recovery_pending", operation_id=operation_id, error=str(unsettled))
         raise
-    if tally.batches > 1:
+    if tally.batches and tally.begun > 1:  # also when the later ones deleted nothing: they took their time
         await _confirm_all(parts, operation_id, tally)
 
 
@@ -113,6 +114,7 @@ async def _execute(parts: Parts, plan: Plan, operation_id: str, tally: Tally) ->
         batches = _batches(plan.entries(), safety.batch_objects, safety.batch_bytes)
         # Read in a thread: parsing thousands of lines would stall the host's loop.
         while batch := await _threads.run(lambda: next(batches, [])):
+            tally.begun += 1
             try:
                 await _batch(parts, session, batch, operation_id, tally)
                 failed = 0
