@@ -113,8 +113,8 @@ async def _touch_a_file(gc: Collector, done: Plan) -> Plan:
 
 
 async def _mark_the_bucket(gc: Collector, done: Plan) -> Plan:
-    mark = _bucket(gc) / ".s3gc" / "owner" / "me"
-    mark.parent.mkdir(parents=True)
+    mark = _bucket(gc) / ".s3gc" / "not-an-owner" / "me"
+    mark.parent.mkdir(parents=True, exist_ok=True)
     mark.write_bytes(b"a plan that writes")
     return done
 
