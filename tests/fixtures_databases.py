@@ -187,7 +187,7 @@ def mariadb_server() -> Iterator[Server]:
     directory = _directory("s3gc-my-", demote)
     data, log, password, port = directory / "data", directory / "log", secrets.token_hex(8), _free_port()
     made = subprocess.run(
-        [install, "--no-defaults", f"--datadir={data}", "--skip-test-db",
+        [install, "--no-defaults", f"--datadir={data}", f"--tmpdir={directory}", "--skip-test-db",
          "--auth-root-authentication-method=normal"],
         capture_output=True, text=True, check=False, cwd=directory, **demote,
     )  # fmt: skip
@@ -199,7 +199,7 @@ def mariadb_server() -> Iterator[Server]:
     )
     os.chmod(directory / "init.sql", 0o644)
     options = {
-        "datadir": data, "port": port, "bind-address": "127.0.0.1", "socket": directory / "s",
+        "datadir": data, "tmpdir": directory, "port": port, "bind-address": "127.0.0.1", "socket": directory / "s",
         "pid-file": directory / "pid", "init-file": directory / "init.sql", "log-bin": data / "binlog",
         "binlog-format": "ROW", "binlog-row-metadata": "FULL", "server-id": 1,
         "innodb-flush-log-at-trx-commit": 0, "innodb-buffer-pool-size": "64M",

@@ -233,7 +233,10 @@ async def test_a_source_that_breaks_before_the_deletes(setting: Setting, at: int
 async def test_what_cannot_be_confirmed_is_put_back(setting: Setting) -> None:
     before = setting.store.contents()
     async with setting.open(Failing(4)) as gc:
-        report = await gc.collect()
+        with pytest.raises(CycleHeld, match="source_failed") as held:
+            await gc.collect()
+        report = held.value.report
+        assert report is not None
         assert list(report.deleted) == []
         assert set(report.resurrected) == {"free.txt", "free2.txt"}
         why = [entry.data["why"] async for entry in gc.history(events={"resurrected"})]

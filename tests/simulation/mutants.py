@@ -214,10 +214,10 @@ def _delete_anything(delete: Any) -> Any:
 # --------------------------------------------------------------------------- confirmation, recovery
 
 
-async def _confirms_unseen(parts: Any, deleted: Any, operation_id: str, **_: Any) -> list[str]:
+async def _confirms_unseen(parts: Any, deleted: Any, operation_id: str, **_: Any) -> confirm.Confirmation:
     entry = JournalDraft("batch_confirmed", operation_id, data={"deleted": len(deleted)})
     await parts.vault.journal.append([entry])
-    return []
+    return confirm.Confirmation([], None)
 
 
 @contextmanager

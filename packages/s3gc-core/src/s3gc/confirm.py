@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 
+from attrs import frozen
+
 from s3gc import journal_events
 from s3gc._pool import each
 from s3gc.errors import SourceError
@@ -17,13 +19,21 @@ CONFIRM_KEYS = 100_000
 """Keys of one direct read in the last confirmation of an operation."""
 
 
+@frozen
+class Confirmation:
+    """How a batch of deletions stands."""
+
+    back: Sequence[str]  # keys that are back
+    unread: SourceError | None  # why the sources could not be read: then everything is back
+
+
 async def confirm(
     parts: Parts, deleted: Mapping[str, BackupRecord], operation_id: str, *, since: float | None = None
-) -> Sequence[str]:
+) -> Confirmation:
     """Confirm a batch of deletions, or undo what can't be confirmed.
 
     A key that a row names, or that an application claimed meanwhile, is put back. When the sources can't be
-    read any more nobody knows, so everything is put back (P6). Returns the keys that are back.
+    read any more nobody knows, so everything is put back (P6).
 
     Args:
         since: when the fence before the deletes began (monotonic seconds): the late references' window.
@@ -33,11 +43,13 @@ async def confirm(
     """
     why: dict[str, str] = {}
     positions: Sequence[Position] = ()
+    unread: SourceError | None = None
     try:
         positions = await fences(parts, follow=False)
         for key, witnesses in (await referenced_among(parts, deleted.keys())).items():
             why[key] = str(witnesses[0])
     except SourceError as error:
+        unread = error
         why = dict.fromkeys(deleted, f"could not be confirmed: {error}")
 
     for key, until in (await parts.registry.claims.active(deleted.keys(), parts.clock.now())).items():
@@ -61,7 +73,7 @@ async def confirm(
             ),
         ]
     )
-    return list(why)
+    return Confirmation(list(why), unread)
 
 
 async def confirm_operation(parts: Parts, operation_id: str) -> list[str]:

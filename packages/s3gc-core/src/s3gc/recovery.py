@@ -81,7 +81,7 @@ async def recover(parts: Parts) -> None:
                 drafts.append(deletion_draft(record, operation_id, recovered=True))
         if drafts:
             await parts.vault.journal.append(drafts)
-        back = list(await confirm(parts, deleted, operation_id)) if deleted else []
+        back = list((await confirm(parts, deleted, operation_id)).back) if deleted else []
         if deleted or left.counts[journal_events.DELETED]:
             back += await confirm_operation(parts, operation_id)
         await parts.vault.journal.append(

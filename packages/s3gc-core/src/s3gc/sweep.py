@@ -187,7 +187,7 @@ async def _batch(
         await parts.vault.journal.append(_intents(doomed, fence.positions, operation_id))
         try:
             deleted = await _delete(parts, doomed, operation_id, tally)
-            back = await confirm(parts, deleted, operation_id, since=fence.began)
+            confirmed = await confirm(parts, deleted, operation_id, since=fence.began)
             await parts.registry.claims.spare(operation_id)
         except LeaseLost:
             raise  # who has the lease now settles what is open, and we touch nothing more
@@ -196,6 +196,7 @@ async def _batch(
                 f"{error} (the journal has all that is open; the next start settles it)"
             ) from error
     tally.open = False
+    back = confirmed.back
     tally.late_window = max(tally.late_window, parts.clock.monotonic() - fence.began)
     gone = [one.entry.object for one in doomed if one.record.key in deleted and one.record.key not in back]
     tally.deleted.extend(found.key for found in gone)
@@ -209,6 +210,8 @@ async def _batch(
     for key in back:
         parts.emit("object_resurrected", operation_id=operation_id, s3_key=key)
     parts.emit("batch_completed", operation_id=operation_id, deleted=len(gone), resurrected=len(back))
+    if confirmed.unread is not None:
+        raise confirmed.unread  # all of the batch is back, and the sweep is held: unknown means keep
 
 
 async def _prepare(
