@@ -230,9 +230,9 @@ class _Instant:
         return cls(clock.monotonic(), clock.now())
 
     def younger(self, clock: Clock, limit: timedelta) -> bool:
-        """Whether at most ``limit`` has passed since, by both clocks; not if one of them went back."""
+        """Whether less than ``limit`` has passed since, by both clocks; not if one of them went back."""
         ages = (clock.now() - self.wall, timedelta(seconds=clock.monotonic() - self.monotonic))
-        return min(ages) >= timedelta(0) and max(ages) <= limit
+        return min(ages) >= timedelta(0) and max(ages) < limit
 
 
 @frozen
