@@ -80,7 +80,7 @@ async def bind(parts: Parts) -> None:
             name,
             body,
             size=len(body),
-            attributes=ObjectAttributes(content_type="application/json"),
+            attributes=ObjectAttributes(),
             if_none_match=True,
         )
 
