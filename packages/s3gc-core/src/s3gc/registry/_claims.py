@@ -9,7 +9,7 @@ earlier.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, TypeVar
 
 from attrs import frozen
@@ -28,6 +28,9 @@ SCHEMA = """CREATE TABLE IF NOT EXISTS claims (
   key TEXT NOT NULL, until INTEGER NOT NULL, id TEXT NOT NULL, PRIMARY KEY (key, id)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS doomed (key TEXT PRIMARY KEY, operation TEXT NOT NULL) WITHOUT ROWID;
 """
+
+_TICK = timedelta(microseconds=1)
+"""Claims that end in the very moment ran in it."""
 
 _CHUNK = 500
 """Keys of one query; SQLite bounds the number of its parameters."""
@@ -160,7 +163,7 @@ class Claims:
         def work(connection: Connection) -> frozenset[str]:
             # First the lock, then the look: another process may not claim in between.
             _begin(connection)
-            claimed = frozenset(_active(connection, keys, since))
+            claimed = frozenset(_active(connection, keys, since - _TICK))
             rows = [(key, operation) for key in keys if key not in claimed]
             if rows:
                 connection.exec_driver_sql(
