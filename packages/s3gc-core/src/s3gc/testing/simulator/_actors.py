@@ -178,7 +178,7 @@ class App:
         """Ask first, then refer to an object that is there already."""
         if self._world.claimer is None:
             return self._insert(act)
-        self._world.loop.create_task(self._ask(act, *self._world.claimer))
+        self._world.asking.append(self._world.loop.create_task(self._ask(act, *self._world.claimer)))
         return None
 
     async def _ask(self, act: Act, gc: Collector, process: Process) -> None:

@@ -60,7 +60,7 @@ class Eyes:
 
     def begin(self, doing: str) -> None:
         """An operation begins."""
-        self.__init__(self.world, doing, self.world.tick())  # type: ignore[misc]
+        self.__init__(self.world, doing, began=self.world.tick())  # type: ignore[misc]
 
     def spoil(self, why: str) -> None:
         """From here on nothing may be deleted in this operation (P6)."""

@@ -277,6 +277,7 @@ class Host:
         self.world.claimer = gc, process
         await self.world.finished.wait()
         self.world.claimer = None
+        await asyncio.gather(*self.world.asking)
 
     async def _verify(self, gc: Collector) -> None:
         journal, vault = await gc.verify()

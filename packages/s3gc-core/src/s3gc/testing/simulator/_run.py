@@ -62,7 +62,11 @@ class Totals:
 def schedule_of(seed: int, world: str | None = None) -> Schedule:
     """The schedule that a seed stands for."""
     chooser = SeedChooser(seed)
-    profile = WORLDS[world] if world is not None else chooser.pick(DEFAULT)
+    profile = (
+        WORLDS[world]
+        if world is not None
+        else WORLDS[chooser.weighted({one.name: one.weight for one in DEFAULT})]
+    )
     return draw(chooser, profile)
 
 
@@ -147,7 +151,7 @@ def _hosts(world: World, folder: Path, schedule: Schedule) -> list[Host]:
         case "two machines":
             hosts.append(Host(world, "gc2", more[0], vault=vault, folder=second))
         case "staging":
-            collect = [Step("wait", 90_000.0), Step("collect"), Step("wait", 600.0), Step("collect")]
+            collect = [Step("wait", 90_000.0), Step("collect")]
             hosts.append(Host(world, "staging", collect, vault=second, staging=True))
         case "claims":
             hosts.append(Host(world, "web", [Step("serve")], vault=vault, prefix="web:"))

@@ -129,6 +129,7 @@ class Profile:
     name: str
     about: str
     default: bool = True  # part of every run
+    weight: int = 2  # how many of its seeds
     layout: str = "one"  # or: two processes, two machines, claims, staging
     sources: Sequence[str] = ("main",)
     follows: bool = False

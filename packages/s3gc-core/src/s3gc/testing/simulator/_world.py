@@ -77,6 +77,7 @@ class World:
         self.claimed: dict[str, float] = {}  # key → second up to which it was promised
         self.claimed_rows: set[tuple[str, int]] = set()  # (key, tick) of rows that came under a claim
         self.claimer: tuple[Collector, Process] | None = None  # with which the application claims
+        self.asking: list[asyncio.Task[None]] = []  # claims on their way
         self.finished = asyncio.Event()  # all hosts have come to the end of their scripts
         self._tick = 0
         self._ids = 0

@@ -131,6 +131,7 @@ PATIENT: Mapping[str, tuple[object, ...]] = {
 _ALL = (
     Profile(
         name="scanning",
+        weight=4,
         about="applications write while a cycle runs",
         acts=WRITES,
         act_points=POINTS,
@@ -139,6 +140,7 @@ _ALL = (
     ),
     Profile(
         name="patient",
+        weight=3,
         about="grace, observations, retention and limits, with rows and objects that come and go",
         acts=WRITES,
         act_points=POINTS,
@@ -149,6 +151,7 @@ _ALL = (
     ),
     Profile(
         name="crashes",
+        weight=4,
         about="processes are killed, lose power, are cancelled and paused",
         acts=WRITES,
         act_points=POINTS,
@@ -160,6 +163,7 @@ _ALL = (
     ),
     Profile(
         name="faulty store",
+        weight=3,
         about="requests fail, time out, or their answers are lost; clocks jump",
         acts=WRITES,
         act_points=POINTS,
@@ -178,6 +182,7 @@ _ALL = (
     ),
     Profile(
         name="faulty source",
+        weight=3,
         about="databases are down, replicas, slow, emptied, or their values lead elsewhere",
         acts={**WRITES, "truncate": 20},
         act_points=POINTS,
@@ -201,6 +206,7 @@ _ALL = (
     ),
     Profile(
         name="two processes",
+        weight=1,
         about="two processes of one machine, with one vault",
         layout="two processes",
         acts=WRITES,
@@ -213,6 +219,7 @@ _ALL = (
     ),
     Profile(
         name="quiet",
+        weight=1,
         about="nothing disturbs: what is garbage has to go",
         quiet=True,
         most_cycles=3,
@@ -245,6 +252,7 @@ _ALL = (
     ),
     Profile(
         name="following",
+        weight=5,
         about="changes are followed: late, told twice, lost, with rows that come and go",
         follows=True,
         acts={**WRITES, "insert_silently": 5, "touch": 8, "delete": 6},
@@ -286,6 +294,7 @@ _ALL = (
     ),
     Profile(
         name="claims",
+        weight=3,
         about="applications claim objects before they refer to them",
         layout="claims",
         acts={**WRITES, "claim": 60},
@@ -297,6 +306,7 @@ _ALL = (
     ),
     Profile(
         name="staging",
+        weight=1,
         about="a staging configuration with another database and vault points at this bucket",
         layout="staging",
         acts=WRITES,
