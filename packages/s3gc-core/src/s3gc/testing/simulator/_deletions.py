@@ -126,14 +126,15 @@ def deleting(oracle: Oracle, process: Process, key: str, version: Version, calle
         oracle.broken("P4", "{} is deleted outside of an operation that intends it", key)
         return
     record, backed = operation.backed[key]
-    if not backed < operation.fenced <= operation.intended[key]:
+    intent, fenced = operation.intended[key]
+    if not backed < fenced <= intent:
         oracle.broken("P4", "{}: the journal has no backed_up < fence_reached < delete_intended", key)
     for where, began, _ in () if eyes.garbled else oracle.names(key):
         if began <= backed:
             oracle.broken("P1", "{} is deleted, and {} named it before the fence", key, where)
     _same_version(oracle, process, operation, key, version, record)
     _lease(oracle, process, operation, key, called)
-    for why in _holds(oracle, process):
+    for why in _holds(oracle, process, operation):
         oracle.broken("P6", "{} is deleted, although {}", key, why)
     if world.claimed.get(key, 0.0) > world.loop.time():
         oracle.broken("claims", "{} is deleted and was promised until second {}", key, world.claimed[key])
@@ -156,7 +157,7 @@ def _operation(oracle: Oracle, process: Process, key: str, called: int) -> Opera
     return None
 
 
-def _holds(oracle: Oracle, process: Process) -> list[str]:
+def _holds(oracle: Oracle, process: Process, operation: Operation) -> list[str]:
     """Why nothing may be deleted at all."""
     world, eyes = oracle.world, process.eyes
     why = [eyes.taint] if eyes.taint else []
@@ -167,10 +168,26 @@ def _holds(oracle: Oracle, process: Process) -> list[str]:
         why.append(f"{latched} was not acknowledged")
     if not world.bucket.conditional and not oracle.rules.unconditional:
         why.append("the store ignores If-Match, and nobody allowed that")
+    why += _disagreements(oracle, process, operation)
     assert process.vault is not None
     others = [vault for vault in world.owners() if vault != process.vault.id]
     if others and ("bucket_owner", "") not in oracle.vault(process).acknowledged:
         why.append("another vault owns the bucket")
+    return why
+
+
+def _disagreements(oracle: Oracle, process: Process, operation: Operation) -> list[str]:
+    """Keys that a direct read before the deletes named by rows that no change will ever tell of."""
+    gone = {deletion.key for deletion in operation.deletions}
+    why = []
+    for source in sorted(oracle.world.following):
+        rows = oracle.registry(process).rows.get(source, {})
+        for read in process.eyes.finds.get(source, ()):
+            for key in sorted(read.named - gone):
+                for where, began, row in oracle.world.links[source].database.stakes(key):
+                    known = any(one.key == key for one in rows.values())
+                    if operation.began < read.began and began < read.began and row.silent and not known:
+                        why.append(f"{where} names {key} and the registry doesn't know it")
     return why
 
 

@@ -34,6 +34,13 @@ def started(oracle: Oracle, process: Process, operation: Operation) -> None:
         operation.young = oracle.world.loop.now() - operation.plan.made <= oracle.rules.plan_age
 
 
+def cancelled(oracle: Oracle, process: Process) -> None:
+    """From the intent on a cancelled task waits for the end of its batch."""
+    for operation in oracle.vault(process).operations.values():
+        if operation.process is process and operation.is_open and not process.eyes.troubled:
+            oracle.broken("P5", "{} was cancelled and left half done", operation.name)
+
+
 def ended(oracle: Oracle, process: Process, operation: Operation) -> None:
     """P3: whoever named a key before the last confirmation began has it."""
     oracle.world.story.count("operations")

@@ -40,7 +40,7 @@ class Eyes:
     garbled: bool = False  # values were read that lead elsewhere: beyond all guards but the resolve rate
     began: int = 0
     taint: str = ""  # why nothing may be deleted any more in this operation
-    tainted_at: int = 0
+    troubled: bool = False  # something failed, or it was paused
     listed: dict[str, tuple[Version, int]] = Factory(dict)  # key → (as listed, tick)
     looks: dict[str, int] = Factory(dict)  # key → tick of the last look at the object
     synced: set[str] = Factory(set)  # sources that were read up to their end, by scan or by changes
@@ -65,7 +65,7 @@ class Eyes:
     def spoil(self, why: str) -> None:
         """From here on nothing may be deleted in this operation (P6)."""
         if not self.taint:
-            self.taint, self.tainted_at = why, self.world.tick()
+            self.taint = why
 
     def told_time(self, now: datetime, here: datetime) -> None:
         self.store_now = now

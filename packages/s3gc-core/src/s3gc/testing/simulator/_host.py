@@ -214,6 +214,10 @@ class Host:
             return True
         if step.kind == "restart":
             return False
+        if step.kind in ("wrong database", "right database"):
+            pinned = world.oracle.vault(process).pinned is not None  # else the first use is believed
+            self._staging = step.kind == "wrong database" and pinned
+            return False
         done = [False]
 
         async def work() -> None:
@@ -235,6 +239,7 @@ class Host:
                 world.oracle.ended_well(process)
             else:
                 world.story.say(process.name, "was cancelled")
+                world.oracle.cancelled(process)
                 world.oracle.ghost(process)
         process.eyes.operation = ""
         return not process.cancelled
@@ -248,6 +253,17 @@ class Host:
                 )
             case "plan_collect":
                 plan = await gc.plan()
+                await asyncio.sleep(step.seconds)
+                process.eyes.begin("collect")
+                process.eyes.executes = plan.operation_id
+                await gc.collect(plan)
+            case "old_plan":
+                plan = await gc.plan()
+                process.eyes.begin("collect")
+                try:
+                    await gc.collect()
+                except S3GCError as error:
+                    self.world.story.say(process.name, "the first ended by {}", type(error).__name__)
                 await asyncio.sleep(step.seconds)
                 process.eyes.begin("collect")
                 process.eyes.executes = plan.operation_id

@@ -112,7 +112,7 @@ class Oracle:
             case events.FENCE_REACHED if operation is not None:
                 operation.fenced = tick
             case events.DELETE_INTENDED if operation is not None:
-                operation.intended[key] = tick
+                operation.intended[key] = tick, operation.fenced
                 _deletions.intended(self, process, operation, key)
             case events.DELETED if operation is not None:
                 operation.told_deleted[key] = tick
@@ -297,6 +297,10 @@ class Oracle:
         """A plan or a collect came back without an error."""
         if process.eyes.taint and self.rules.mode == "execute":
             self.broken("P6", "{} was not held, although {}", process.eyes.doing, process.eyes.taint)
+
+    def cancelled(self, process: Process) -> None:
+        """An operation was cancelled, in good order."""
+        _ends.cancelled(self, process)
 
     def finish(self, host: Host) -> None:
         """All is quiet: every operation has ended, and the journal explains each deletion."""

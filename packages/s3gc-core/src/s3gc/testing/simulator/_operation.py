@@ -86,7 +86,7 @@ class Operation:
     plan: PlanFacts | None = None
     backed: dict[str, tuple[BackupRecord, int]] = Factory(dict)
     fenced: int = 0
-    intended: dict[str, int] = Factory(dict)
+    intended: dict[str, tuple[int, int]] = Factory(dict)  # key → (tick, tick of the fence before it)
     told_deleted: dict[str, int] = Factory(dict)
     deletions: list[Deletion] = Factory(list)
     ended: str = ""

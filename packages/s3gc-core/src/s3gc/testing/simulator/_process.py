@@ -113,6 +113,7 @@ class Process:
                 world.story.say(self.name, "its last {} arrives all the same", what)
                 land()
             raise Crashed
+        self.eyes.troubled |= fault in ("fail", "vanish", "late", "lost")
         if fault == "fail":
             raise StoreError("503 Slow Down (simulated)")
         if fault == "vanish":
@@ -171,6 +172,7 @@ class Process:
     def require_disk(self) -> None:
         """Raises VaultError while the vault's disk is full."""
         if self.vault_full_until > self.world.loop.time():
+            self.eyes.troubled = True
             raise VaultError("no space left on device (simulated)")
 
     # ------------------------------------------------------------------ what happens to it
@@ -183,6 +185,7 @@ class Process:
     def pause(self, seconds: float) -> None:
         """Stop it for a while, as SIGSTOP or a suspended machine does."""
         self.paused_until = max(self.paused_until, self.world.loop.time() + seconds)
+        self.eyes.troubled = True
 
     def cancel(self) -> bool:
         """The host shuts down in good order. False when nothing runs."""

@@ -209,6 +209,8 @@ def _script(chooser: Chooser, profile: Profile, settings: Settings) -> list[Step
         steps.append(Step(kind, float(chooser.pick(profile.pauses)), key, chooser.integer(0, 1)))
         if kind.startswith("restore") and number == cycles - 1:
             steps.insert(-2, Step("collect"))
+    if profile.layout == "staging":
+        steps += [Step("wrong database"), Step("collect"), Step("right database"), Step("collect")]
     return [*steps, Step("verify")]
 
 

@@ -81,6 +81,7 @@ class SimSource(ReferenceSource):
             return await self._process.source_call(what, checked)
         except Exception as error:
             self._process.eyes.spoil(f"{self.name}: {what} failed: {error}")
+            self._process.eyes.troubled = True
             raise
 
     # ------------------------------------------------------------------ what it is
@@ -117,6 +118,7 @@ class SimSource(ReferenceSource):
             left = deadline - world.loop.time()
             if left <= 0:
                 self._process.eyes.spoil(f"{self.name}: a fence timed out")
+                self._process.eyes.troubled = True
                 world.story.say(self._process.name, "a fence at {} timed out", self.name)
                 raise SourceError(f"{self.name}: a transaction is open for longer than {timeout}")
             with anyio.move_on_after(left):

@@ -148,6 +148,7 @@ _ALL = (
         most_acts=2,
         most_cycles=4,
         settings=PATIENT,
+        steps={"collect": 6, "plan_collect": 1, "old_plan": 1, "acknowledge": 1},
     ),
     Profile(
         name="crashes",
@@ -168,7 +169,7 @@ _ALL = (
         acts=WRITES,
         act_points=POINTS,
         most_acts=2,
-        faults={"fail": 6, "lost": 4, "vanish": 3, "clock": 2, "pause": 1, "cancel": 1},
+        faults={"fail": 6, "lost": 4, "vanish": 3, "clock": 4, "pause": 1, "cancel": 1},
         fault_points=STORE_POINTS,
         most_faults=3,
         settings={
@@ -177,7 +178,7 @@ _ALL = (
             "unconditional_allowed": (False, True),
             "store_skew": (0.0, 0.0, 100.0, -250.0, 600.0),
         },
-        steps={"collect": 3, "plan_collect": 1},
+        steps={"collect": 3, "plan_collect": 2},
         pauses=(1, 300, 4_000, 90_000),
     ),
     Profile(
@@ -187,10 +188,10 @@ _ALL = (
         acts={**WRITES, "truncate": 20},
         act_points=POINTS,
         most_acts=2,
-        faults={"fail": 4, "down": 4, "replica": 2, "garble": 2, "pause": 1, "cancel": 1},
+        faults={"fail": 4, "down": 4, "replica": 2, "garble": 5, "pause": 1, "cancel": 1},
         fault_points=SOURCE_POINTS,
         sources=("main", "second"),
-        settings={**EAGER, "max_drop": (1.0, 0.2), "min_rate": (0.0, 0.5)},
+        settings={**EAGER, "max_drop": (1.0, 0.2, 0.2), "min_rate": (0.0, 0.5)},
         steps={"collect": 6, "plan_collect": 1, "acknowledge": 1},
     ),
     Profile(
@@ -313,6 +314,7 @@ _ALL = (
         act_points=POINTS,
         most_acts=2,
         settings=EAGER,
+        most_cycles=1,
     ),
     Profile(
         name="late deletes",
