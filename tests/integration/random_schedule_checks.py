@@ -74,7 +74,7 @@ class Checks:
         self.deleted += len(deletions)
         self.resurrected += len(report.resurrected)
         self.seen_by_direct_read += report.kept.get("referenced_now", 0)
-        self.world.forget(deletions.keys() - self.objects.keys())
+        self.world.forget_gone(self.objects.keys())
 
     async def at_the_end(self, report: Report) -> None:
         """Check a cycle without writers: there is what rows name with its bytes, by boto3, and no more."""

@@ -281,10 +281,10 @@ class World:
         if not self.is_named(key) and key not in self.freed:
             self.freed.append(key)
 
-    def forget(self, keys: Collection[str]) -> None:
-        """These objects are gone: the application learns it of most."""
-        for key in sorted(keys):
-            if key in self.freed and self._rng.random() < 0.8:
+    def forget_gone(self, there: Collection[str]) -> None:
+        """Only these objects are there: the application learns it of most that are gone."""
+        for key in list(self.freed):
+            if key not in there and self._rng.random() < 0.8:
                 self.freed.remove(key)
 
 

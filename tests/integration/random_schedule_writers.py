@@ -21,13 +21,13 @@ PHASES = (
     *NARROW,
     *NARROW,
 )
-"""Where a writer lies in wait for the collector; at the narrow places more often, and with longer
-transactions."""
+"""Where a writer lies in wait for the collector; at the narrow places more often, and if a key gets a
+row again there, then rather in a longer transaction."""
 
 MOST_WAIT = 0.3
 """Seconds that a writer lies in wait, at most: the collector may be waiting for the writer."""
 
-HELD = (0.03, 0.15)
+HELD = (0.03, 0.25)
 """Seconds that some transactions stay open: longer than a fence, a read and some deletes take."""
 
 ACTS = 3
@@ -50,6 +50,7 @@ class Writer:
     _rng: random.Random = field(init=False)
     _doing: str = ""
     _met: str = ""  # the phase that the writer has just waited for
+    _revives: bool = False  # the action is about a key without rows
     _cycle: int = -1
     _acts: int = 0
     _prepared: int = 0
@@ -78,7 +79,7 @@ class Writer:
             if self._acts < ACTS:
                 self._acts += 1
                 action = self._choose()
-                self._doing = action.__name__.strip("_")
+                self._doing, self._revives = action.__name__.strip("_"), False
                 if await action():
                     self.world.count(self._doing)
 
@@ -94,7 +95,7 @@ class Writer:
             self._overwrite: 8,
             self._refresh: 6,
             self._upload_again: 16,
-            self._abandon: 8,
+            self._abandon: 14,
         }
         return self._rng.choices(list(weights), list(weights.values()))[0]
 
@@ -114,8 +115,8 @@ class Writer:
         return bool(key) and await self._upload_and_insert(key, upload_first=self._maybe(0.7))
 
     async def _abandon(self) -> bool:
-        """An upload that never gets a row."""
-        key = self.world.new_key()
+        """An upload that gets no row, of a new key or over one without rows."""
+        key = (self._maybe(0.6) and self._freed()) or self.world.new_key()
         await self.world.put(key, self.world.new_body(self._rng))
         self.world.free(key)
         return True
@@ -185,7 +186,7 @@ class Writer:
     # ------------------------------------------------------------------ what they consist of
 
     async def _upload_and_insert(self, key: str, *, upload_first: bool) -> bool:
-        body = self.world.latest.get(key) if self._maybe(0.5) else None
+        body = self.world.latest.get(key) if self._maybe(0.3) else None
         body = body or self.world.new_body(self._rng)
         tx = await self._begin() if self._maybe(0.5) else None
         if upload_first:
@@ -209,7 +210,7 @@ class Writer:
 
     async def _finish(self, tx: Transaction) -> None:
         """End a transaction, one way or another."""
-        weights = [60, 25, 15] if self._met in NARROW else [88, 6, 6]
+        weights = [55, 25, 20] if self._met in NARROW and self._revives else [95, 3, 2]
         fate = self._rng.choices(["ended at once", "held", "prepared"], weights)[0]
         if fate == "prepared":
             self._prepared += 1
@@ -231,7 +232,7 @@ class Writer:
             phase = self._rng.choice(PHASES)
             if await self.world.phases.wait(phase, MOST_WAIT):
                 self._met = phase
-        await anyio.sleep(self._rng.choice([0, self._rng.uniform(0, 0.03)]))
+        await anyio.sleep(self._rng.choice([0, 0, self._rng.uniform(0, 0.03)]))
 
     def _maybe(self, chance: float) -> bool:
         return self._rng.random() < chance
@@ -241,7 +242,7 @@ class Writer:
 
     def _freed(self) -> str:
         """A key without rows, rather a recent one; empty if there is none."""
-        freed = self.world.freed
+        freed, self._revives = self.world.freed, True
         return freed[-1 - int(len(freed) * self._rng.random() ** 3)] if freed else ""
 
     def _named(self) -> str:
