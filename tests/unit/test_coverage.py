@@ -10,6 +10,7 @@ from fixtures_kernel import FREE, LIVE, Bench, Scanned, anyio_backend, bench, en
 from s3gc import Safety
 from s3gc.errors import CycleHeld, SourceError
 from s3gc.model import UntrackedColumn
+from s3gc.registry import key_hash
 from s3gc.testing.fakes import FakeClock
 
 pytestmark = pytest.mark.anyio
@@ -68,6 +69,14 @@ async def test_an_object_of_ours_is_no_object_of_the_bucket(bench: Bench, source
         await gc.collect()
         source.columns_not_tracked = {"lease": sorted(bench.store.reserved())}
         assert held_by(await gc.plan()) == []
+
+
+async def test_two_keys_of_one_hash_are_two_keys(bench: Bench, source: Surveyed) -> None:
+    async with bench.open(source, mode="dry_run") as gc:
+        await gc.plan()
+        listing = gc._parts.registry.listing
+        assert await listing.listed_among({key_hash("free/1"): "free/1"}) == ["free/1"]
+        assert await listing.listed_among({key_hash("free/1"): "another"}) == []
 
 
 async def test_every_source_is_asked_and_how_much_to_look_at(bench: Bench, source: Surveyed) -> None:

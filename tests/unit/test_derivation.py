@@ -73,6 +73,19 @@ def test_rules_in_a_circle_come_to_an_end_and_never_name_the_key_itself() -> Non
     assert Derivation({"{a}{b}": "{b}{a}"}).parents("xx") == frozenset()
 
 
+def test_a_circle_of_others_comes_to_an_end_too() -> None:
+    rules = {"t/{key}": "{key}", "{key}.a": "{key}.b", "{key}.b": "{key}.a"}
+    assert Derivation(rules).parents("t/x.a") == {"x.a", "t/x.b", "x.b"}
+
+
+def test_readings_count_even_if_all_name_one_parent() -> None:
+    """They are what takes the time."""
+    rule = Derivation({"{a}{b}": "the-one"})
+    assert rule.parents("x" * (derivation.MOST_PARENTS + 1)) == {"the-one"}
+    with pytest.raises(TooManyParents):
+        rule.parents("x" * (derivation.MOST_PARENTS + 2))
+
+
 def test_generations_that_are_not_followed_to_their_end_are_refused() -> None:
     rule = Derivation({"{key}.bak": "{key}"})
     most = derivation.GENERATIONS - 1

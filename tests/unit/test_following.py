@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from sqlalchemy import Connection
 from fixtures_kernel import FREE, LIVE, Bench, Following, Scanned, anyio_backend, bench, held_by  # noqa: F401
 from s3gc import Safety
 from s3gc.errors import CycleHeld, SourceError
-from s3gc.model import ChangeBatch, Position
+from s3gc.model import ChangeBatch, Column, ColumnCount, Position, ScanBatch
 from s3gc.testing.fakes import FakeClock, FakeFollowingSource
 from s3gc.testing.source_contract import Place, SourceContract, found, scanned
 
@@ -380,3 +380,25 @@ async def test_the_evidence_of_a_followed_source_is_what_the_registry_has(bench:
         assert held_by(await gc.plan()) == [("reference_drop", "following")]
         bench.source.truncate()
         assert ("no_references", "following") in held_by(await gc.plan())
+
+
+async def test_an_empty_column_of_a_followed_source_is_noticed(bench: Bench) -> None:
+    """Only the first cycle scans and counts; later ones look at what the registry has of each column."""
+
+    class Tracking(Following):
+        def columns(self) -> Sequence[Column]:
+            return [Column("rows", "key"), Column("rows", "folder")]
+
+        async def scan(self) -> AsyncIterator[ScanBatch]:
+            async for batch in super().scan():
+                yield evolve(batch, counts=dict.fromkeys(self.columns(), ColumnCount(1, 1)))
+
+    source = Tracking(bench.clock)
+    source.write("1", LIVE, folders=["photos/"])
+    async with bench.open(source, mode="dry_run") as gc:
+        for _ in range(2):
+            assert held_by(await gc.plan()) == []
+        source.write("1", LIVE)
+        assert held_by(await gc.plan()) == [("empty_column", "following:rows.folder")]
+        source.write("1", LIVE, folders=["photos/"])
+        assert held_by(await gc.plan()) == []

@@ -145,6 +145,13 @@ async def test_a_self_clearing_one_is_over_with_its_cause(bench: Bench) -> None:
     assert await bench.held(source, safety=safety) == []
 
 
+async def test_one_that_was_over_by_itself_does_not_come_back(bench: Bench) -> None:
+    """Another configuration later doesn't make it one that stayed."""
+    source = Database()
+    await trip_down(bench, source, safety=FULL.but(self_clearing=["source_failed"]))
+    assert await bench.held(source, safety=FULL) == []
+
+
 async def test_whoever_writes_self_clearing_later_clears_what_waits(bench: Bench) -> None:
     source = Database()
     await trip_down(bench, source)
@@ -225,6 +232,14 @@ async def test_one_that_was_not_cured_trips_again(bench: Bench) -> None:
             await gc.plan()
         source.down = False
         assert held_by(await gc.plan()) == [DOWN], "it tripped again, and stays again"
+
+
+async def test_what_must_be_cured_passes_by_no_entry_in_the_registry(bench: Bench) -> None:
+    async with bench.open() as gc:
+        await gc.plan()
+        bench.source.lose_log()
+        await gc._parts.registry.acknowledge("position_lost", "following", "edited", bench.clock.now())
+        assert held_by(await gc.plan()) == [("position_lost", "following")]
 
 
 async def test_an_acknowledgement_lasts_as_long_as_its_cause(bench: Bench) -> None:

@@ -173,8 +173,9 @@ async def test_a_loss_and_the_end_of_every_grace_are_one(
             patched.setattr(Connection, "exec_driver_sql", dies)
             with pytest.raises(CycleHeld, match="killed here"):
                 await gc.plan()
-        plan = await gc.plan()
-        assert (held_by(plan), plan.kept["in_grace"]) == ([LOST], 3)
+        assert held_by(await gc.plan()) == [LOST]
+        await gc.acknowledge("position_lost", "the slot was dropped by hand", subject="following")
+        assert (await gc.plan()).kept["in_grace"] == 3
 
 
 async def test_a_dry_run_that_notices_a_loss_keeps_it_for_those_that_count(bench: Bench) -> None:
@@ -222,6 +223,28 @@ async def test_a_database_restored_to_its_past_is_held(
         assert held_by(await gc.plan()) == [], "this is where it stands now"
     bench.source.restore(1, noticed=noticed)
     assert BACK in await bench.held(), "the next time it needs another decision"
+
+
+async def test_a_source_that_notices_nothing_is_read_anew_too(bench: Bench) -> None:
+    """As a server does that silently tells nothing after a position that it hasn't reached."""
+
+    class Careless(Following):
+        async def changes(self, after: Position, until: Position) -> AsyncIterator[ChangeBatch]:
+            if after.ordinal > self.number:  # type: ignore[operator]
+                yield ChangeBatch([], until)
+                return
+            async for batch in super().changes(after, until):
+                yield batch
+
+    source = Careless(bench.clock)
+    source.write("1", LIVE)
+    source.write("2", "free/1")
+    source.remove("2")
+    async with bench.open(source) as gc:
+        await gc.plan()
+        source.restore(2, noticed=False)
+        assert held_by(await gc.plan()) == [LOST, BACK]
+        assert await gc._parts.registry.references.count_of("free/1") == 1
 
 
 @pytest.mark.parametrize("kind", [Following, Scanned])

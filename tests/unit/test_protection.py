@@ -180,6 +180,13 @@ async def test_what_is_referenced_itself_counts_as_referenced(tmp_path: Path, ki
     assert kept == {"referenced": 6}, "live, a.jpg, and four by their folder, two of them derived too"
 
 
+async def test_what_is_derived_and_referenced_counts_once(tmp_path: Path) -> None:
+    bench = with_thumbs(tmp_path, Following)
+    bench.source.write("2", "thumbs/a_1.jpg")
+    async with bench.open(derived=THUMBS, mode="dry_run") as gc:
+        assert (await gc.plan()).kept == {"derived": 1, "referenced": 3}
+
+
 @KINDS
 async def test_the_folder_of_a_parent_keeps_its_thumbnails(tmp_path: Path, kind: type[Following]) -> None:
     bench = Bench(tmp_path, kind)
