@@ -83,6 +83,22 @@ async def test_a_folder_keeps_all_below_it(
     assert report.kept["referenced"] == 1 + len(kept)
 
 
+@KINDS
+async def test_the_marker_of_a_folder_is_an_object_and_no_folder(
+    tmp_path: Path, kind: type[Following]
+) -> None:
+    bench = Bench(tmp_path, kind)
+    bench.store.upload("free/", b"")
+    bench.clock.advance(DAY)
+    bench.source.write("2", "free/")
+    async with bench.open() as gc:
+        await gc.collect()
+        assert bench.keys == {LIVE, "free/"}
+        bench.source.write("2", folders=["free/"])
+        await gc.collect()
+    assert bench.keys == {LIVE, "free/"}, "it lies in the folder that it marks"
+
+
 async def test_a_folder_that_is_no_longer_named_keeps_nothing(bench: Bench) -> None:
     bench.source.write("2", folders=["free/"])
     async with bench.open() as gc:
