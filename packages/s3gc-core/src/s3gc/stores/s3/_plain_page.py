@@ -17,7 +17,8 @@ _ENTRY = re.compile(
     rb"<ETag>(?:&quot;|\"|&#34;)([0-9a-fA-F-]*)(?:&quot;|\"|&#34;)</ETag>"
     rb"(?:<Checksum(?:Algorithm|Type)>[A-Z0-9_]*</Checksum(?:Algorithm|Type)>)*"
     rb"<Size>([0-9]+)</Size>"
-    rb"(?:<StorageClass>([A-Z_]*)</StorageClass>)?</Contents>)"
+    rb"(?:<StorageClass>([A-Z_]*)</StorageClass>)?"
+    rb"(?:<Type>[A-Za-z]*</Type>)?</Contents>)"  # RGW
 )
 _FIRST = b"<Contents>"
 _LAST = b"</Contents>"

@@ -43,6 +43,7 @@ from s3gc.stores.s3._options import MAX_KEY_BYTES, S3Options
 from s3gc.stores.s3._probe import Probe
 from s3gc.stores.s3._reader import S3Reader
 from s3gc.stores.s3._signing import Credentials, Signer
+from s3gc.stores.s3._tagging import Tagging
 from s3gc.stores.s3._traits import Condition, Traits
 from s3gc.stores.s3._transport import Answer, Call, Transport
 from s3gc.stores.s3._upload import Upload
@@ -123,6 +124,7 @@ class S3Store(ObjectStore):
         )
         self._failed = Teller(bucket, region)
         self._lookup = Lookup(self._client, self._traits, self._failed)
+        self._tagging = Tagging(self._client, self._traits, self._lookup, self._failed)
         self._deletion = Deletion(self._client, self._traits, self._lookup, self._failed)
         self._executor = ThreadPoolExecutor(max_connections, thread_name_prefix="s3gc-list")
 
@@ -251,6 +253,8 @@ class S3Store(ObjectStore):
                 f"{key!r} was written, and is another object or gone now: someone else writes there",
                 outcome_unknown=True,
             )
+        if sent is None and attributes.tags:
+            await self._tagging.ensure(info, attributes.tags)
         return info
 
     async def delete(self, key: str, *, if_match: str) -> DeleteOutcome:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from html import unescape
 from urllib.parse import unquote, unquote_plus
 from xml.etree import ElementTree
 from xml.sax.saxutils import escape
@@ -14,24 +13,36 @@ from attrs import frozen
 
 from s3gc.errors import StoreError
 from s3gc.model import ObjectInfo
+from s3gc.stores.s3._forbidden import character, parse_forbidden
 from s3gc.stores.s3._plain_page import PlainPage, read_plain
 
 _DECLARATION = re.compile(rb"<!(DOCTYPE|ENTITY)", re.IGNORECASE)
 _NAMESPACE = re.compile(rb"""(\s*(?:<\?xml[^>]*\?>)?\s*<\w+)\sxmlns=(["'])[^"']*\2""")
-_LEFTOVER = re.compile(r"&(apos|quot|amp|lt|gt|#\d+|#x[0-9a-fA-F]+);")
+_LEFTOVER = re.compile(r"&(?:#x([0-9A-Fa-f]{1,8})|#([0-9]{1,8})|(apos|quot|amp|lt|gt));")
+_NAMED = {"apos": "'", "quot": '"', "amp": "&", "lt": "<", "gt": ">"}
 
 
 def parse(document: bytes) -> ElementTree.Element:
     """Parse a document without the default namespace that servers differ in.
 
+    Characters that XML forbids are read as they are meant: they stand in keys and tags.
+
     Raises:
-        ValueError: it declares entities (S3 never does; they are a way to exhaust memory).
+        ValueError: it declares entities (S3 never does; they are a way to exhaust memory), or holds
+            references to what is no character.
         xml.etree.ElementTree.ParseError: it isn't XML.
     """
     if _DECLARATION.search(document):
         raise ValueError("the document declares a DOCTYPE or entities")
     start = _NAMESPACE.match(document)
-    return ElementTree.fromstring(start[1] + document[start.end() :] if start else document)
+    bare = start[1] + document[start.end() :] if start else document
+    try:
+        return ElementTree.fromstring(bare)
+    except ElementTree.ParseError:
+        root = parse_forbidden(bare)
+        if root is None:
+            raise
+        return root
 
 
 def parse_answer(document: bytes, roots: tuple[str, ...], doing: str) -> ElementTree.Element:
@@ -100,7 +111,7 @@ def parse_page(document: bytes, after: str, *, prefix: str = "", plus_is_space: 
             field = {child.tag: child.text or "" for child in entry}
             raw = field["Key"]
             if "&" in raw and encoded:
-                raw = _LEFTOVER.sub(lambda match: unescape(match.group()), raw)  # RGW escapes twice
+                raw = _LEFTOVER.sub(_unescaped, raw)  # RGW escapes twice
             # We asked for encoded keys. A plain one may be encoded all the same, and XML turns CR into LF.
             ambiguous = not encoded and ("%" in raw or "\n" in raw)
             try:
@@ -128,6 +139,10 @@ def parse_page(document: bytes, after: str, *, prefix: str = "", plus_is_space: 
     except (KeyError, ValueError) as error:
         raise StoreError(f"could not {doing}: an entry lacks or garbles {error}") from error
     return Page(objects, _next_token(root, doing))
+
+
+def _unescaped(found: re.Match[str]) -> str:
+    return _NAMED[found[3]] if found[3] else character(found)
 
 
 def _plain_objects(page: PlainPage, after: str, prefix: str, doing: str) -> list[ObjectInfo]:
@@ -184,6 +199,16 @@ def parse_tags(document: bytes) -> dict[str, str]:
             raise StoreError("could not read the tags: one has no name, or the name of another")
         tags[name] = tag.findtext("Value", "")
     return tags
+
+
+def tagging_document(tags: Mapping[str, str]) -> bytes:
+    """The request that gives an object these tags and no others."""
+    lines = {"\r": "&#13;", "\n": "&#10;", "\t": "&#9;"}  # a parser would change them
+    entries = "".join(
+        f"<Tag><Key>{escape(name, lines)}</Key><Value>{escape(value, lines)}</Value></Tag>"
+        for name, value in tags.items()
+    )
+    return f"<Tagging><TagSet>{entries}</TagSet></Tagging>".encode()
 
 
 def parse_versioning(document: bytes) -> str:
