@@ -21,7 +21,7 @@ from s3gc.testing.simulator import DEFAULT, WORLDS, Outcome, simulate
 PAGE = Path(__file__).parents[2] / "docs" / "safety-case.md"
 BEGIN, END = "<!-- guards: begin -->", "<!-- guards: end -->"
 
-BUDGET = 6_000
+BUDGET = 1_500
 """Schedules that may be run to find a mutant."""
 
 

@@ -65,7 +65,6 @@ class Bucket:
     last: dict[str, Version] = Factory(dict)  # the newest upload of each key, also of those that are gone
     removed_by_app: dict[str, int] = Factory(dict)  # key → tick
     history: dict[str, list[Version]] = field(factory=dict)  # all versions of each key
-    taken: dict[str, list[Version]] = field(factory=dict)  # versions that a collector removed or replaced
 
     def now(self) -> datetime:
         """By the store's own clock."""
@@ -206,7 +205,6 @@ class SimStore(ObjectStore):
             own = target.startswith(OWN_FOLDERS) and found.by != "app"
             if not own:
                 world.oracle.deleting(self._process, target, found, called)
-                bucket.taken.setdefault(target, []).append(found)
                 world.story.count("deletions")
                 world.story.say("bucket", "{} is gone, deleted by {}", target, self._process.name)
             del bucket.objects[target]

@@ -240,19 +240,16 @@ def putting(
     live: Version | None,
 ) -> None:
     """P2, for what is put back and for what is overwritten by that."""
-    bucket = oracle.world.bucket
-    taken = bucket.taken.get(key, [])
-    # The same bytes may have come again, with other attributes, after the last look (docs, known limits).
-    known = any(one.body == body for one in taken) and any(
-        (one.body, one.attributes) == (body, attributes) for one in bucket.history.get(key, ())
-    )
-    if not known:
-        oracle.broken("P2", "{} is put back with other bytes or attributes than any that were taken", key)
+    # Not only of what was deleted: a version that vanished in a crash's shadow may be put back, too.
+    records = [one.backed[key][0] for one in oracle.vault(process).operations.values() if key in one.backed]
+    backed = any((one.sha256, one.attributes) == (digest(body), attributes) for one in records)
+    history = oracle.world.bucket.history.get(key, ())
+    if not backed or not any((one.body, one.attributes) == (body, attributes) for one in history):
+        oracle.broken("P2", "{} is put back with other bytes or attributes than were backed up", key)
     if live is not None:
         operation = oracle.vault(process).operations.get(process.eyes.operation)
         record = operation.backed[key][0] if operation and key in operation.backed else None
         if record is None or (record.sha256, record.attributes) != (digest(live.body), live.attributes):
             oracle.broken("P2", "{} is overwritten and the vault doesn't have the live version", key)
-        taken.append(live)
     oracle.world.story.count("put back")
     oracle.world.story.say("bucket", "{} is put back by {}", key, process.name)

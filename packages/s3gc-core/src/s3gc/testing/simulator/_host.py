@@ -146,6 +146,7 @@ class Host:
             SimSource(process, link, self.world.staging[name] if self._staging else None)
             for name, link in self.world.links.items()
         ]
+        process.opened = sources
         process.sources = [source.name for source in sources]
         async with Collector.open(
             config_of(self.world.settings, str(self.folder)),
@@ -257,6 +258,18 @@ class Host:
                 process.eyes.begin("collect")
                 process.eyes.executes = plan.operation_id
                 await gc.collect(plan)
+            case "misled_plan":  # its name leads to another server meanwhile
+                plan = await gc.plan()
+                process.eyes.begin("collect")
+                process.eyes.executes = plan.operation_id
+                for source in process.opened:
+                    source.leads_to(self.world.staging[source.name])
+                try:
+                    await asyncio.sleep(step.seconds)
+                    await gc.collect(plan)
+                finally:
+                    for source in process.opened:
+                        source.leads_to(None)
             case "old_plan":
                 plan = await gc.plan()
                 process.eyes.begin("collect")
@@ -269,7 +282,7 @@ class Host:
                 process.eyes.executes = plan.operation_id
                 await gc.collect(plan)
             case "restore":
-                taken = list(self.world.bucket.taken.get(step.key, ()))
+                before = self.world.oracle.vault(process).removed.get(step.key)
                 report_ = await gc.restore(key=step.key, dry_run=False, overwrite=bool(step.number))
                 self.world.story.say(
                     process.name,
@@ -278,7 +291,7 @@ class Host:
                     dict(report_.skipped),
                     sorted(report_.errors),
                 )
-                self.world.oracle.restored(process, step.key, report_.restored, taken)
+                self.world.oracle.restored(process, step.key, report_.restored, before)
             case "restore_at":
                 at = process.now() - timedelta(seconds=step.seconds * 10)
                 await gc.restore(at=at, dry_run=False, overwrite=bool(step.number))

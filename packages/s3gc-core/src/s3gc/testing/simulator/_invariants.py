@@ -13,8 +13,9 @@ from attrs import Factory, define
 
 from s3gc import journal_events as events
 from s3gc.abc import folders_of
-from s3gc.model import JournalDraft, ObjectAttributes, Reference, RowChange
+from s3gc.model import BackupRecord, JournalDraft, ObjectAttributes, Reference, RowChange
 from s3gc.testing.simulator import _deletions, _ends, _expected
+from s3gc.testing.simulator._bucket import digest
 from s3gc.testing.simulator._memory import Registry, VaultMemory
 from s3gc.testing.simulator._operation import Deletion, Operation, PlanFacts, Rules, Run
 from s3gc.vault.records import record_from_json
@@ -116,6 +117,9 @@ class Oracle:
                 _deletions.intended(self, process, operation, key)
             case events.DELETED if operation is not None:
                 operation.told_deleted[key] = tick
+                vault.removed[key] = record_from_json(data["backup"])
+            case events.OVERWRITTEN:
+                vault.removed[key] = record_from_json(data["backup"])
             case events.RESURRECTED | events.RESTORED:
                 self.world.story.count(draft.event)
                 registry.runs.pop(key, None)
@@ -283,14 +287,12 @@ class Oracle:
         """A collector is about to write an object."""
         _deletions.putting(self, process, key, body, attributes, live)
 
-    def restored(self, process: Process, key: str, said: Sequence[str], taken: Sequence[Version]) -> None:
-        """A restore of one key says what it did; ``taken`` are the versions removed before it."""
+    def restored(self, process: Process, key: str, said: Sequence[str], before: BackupRecord | None) -> None:
+        """A restore of one key says what it did; ``before`` is the version that was removed last."""
         live = self.world.bucket.objects.get(key)
         if key not in said or live is None or live.by != process.name:
             return
-        known = self.world.bucket.history.get(key, ())
-        same = any((one.body, one.attributes) == (live.body, live.attributes) for one in known)
-        if live.body != taken[-1].body or not same:
+        if before is None or (digest(live.body), live.attributes) != (before.sha256, before.attributes):
             self.broken("P2", "{} was restored, and not as it was when it was removed last", key)
 
     def ended_well(self, process: Process) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from attrs import Factory, define
 
-from s3gc.model import Reference, RowChange
+from s3gc.model import BackupRecord, Reference, RowChange
 from s3gc.testing.simulator._operation import Operation, PlanFacts, Run
 
 Mention = tuple[str, str, str]
@@ -23,6 +23,7 @@ class VaultMemory:
     operations: dict[str, Operation] = Factory(dict)
     latched: set[Tripped] = Factory(set)  # tripped, stays, and not acknowledged since
     acknowledged: set[Tripped] = Factory(set)  # ever
+    removed: dict[str, BackupRecord] = Factory(dict)  # key → the version that was removed last
     pinned: set[str] | None = None  # the databases that the bucket is bound to
 
 

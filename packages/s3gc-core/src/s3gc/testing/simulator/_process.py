@@ -21,6 +21,7 @@ from s3gc.testing.simulator._vault import keep_log, lose_log
 if TYPE_CHECKING:
     from s3gc.parts import Parts
     from s3gc.testing.simulator._host import Host
+    from s3gc.testing.simulator._source import SimSource
     from s3gc.testing.simulator._vault import SimVault
     from s3gc.testing.simulator._world import World
 
@@ -52,6 +53,7 @@ class Process:
         self.vault: SimVault | None = None
         self.parts: Parts | None = None
         self.sources: Sequence[str] = ()
+        self.opened: Sequence[SimSource] = ()
 
     # ------------------------------------------------------------------ its clock
 

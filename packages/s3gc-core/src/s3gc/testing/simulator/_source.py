@@ -68,7 +68,12 @@ class SimSource(ReferenceSource):
         self.follows_changes = link.follows
         self._process = process
         self._link = link
-        self._database = database or link.database
+        self._given = database or link.database
+        self._database = self._given
+
+    def leads_to(self, database: Database | None) -> None:
+        """From now on the name leads to another server; None: to the right one again."""
+        self._database = database or self._given
 
     async def _call(self, what: str, effect: Callable[[], T]) -> T:
         def checked() -> T:

@@ -317,6 +317,17 @@ _ALL = (
         most_cycles=1,
     ),
     Profile(
+        name="restores",
+        weight=1,
+        about="people bring objects back, also over others that took their place",
+        acts={**WRITES, "upload": 8, "overwrite_other": 6},
+        act_points=POINTS,
+        timeline_acts=4,
+        steps={"collect": 4, "restore": 6, "restore_at": 2, "misled_plan": 1, "acknowledge": 1},
+        most_cycles=5,
+        settings=EAGER,
+    ),
+    Profile(
         name="late deletes",
         about="a DELETE arrives after its time-out was given up",
         default=False,
