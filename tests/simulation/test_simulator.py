@@ -7,10 +7,19 @@ import subprocess
 import sys
 
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from s3gc.testing.simulator import DEFAULT, HypothesisChooser, run, simulate, simulate_drawn
+from s3gc import confirm
+from s3gc.testing.simulator import (
+    DEFAULT,
+    HypothesisChooser,
+    Totals,
+    Violation,
+    run,
+    simulate,
+    simulate_drawn,
+)
 
 TELL = """
 import hashlib
@@ -39,22 +48,83 @@ def test_a_seed_tells_the_same_story_in_every_process() -> None:
 
 @pytest.mark.parametrize("world", [profile.name for profile in DEFAULT])
 @given(data=st.data())
-@settings(
-    max_examples=40,
-    deadline=None,
-    suppress_health_check=list(HealthCheck),
-    phases=[Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink],
-)
+@settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
 def test_no_promise_is_broken_in_any_world(world: str, data: st.DataObject) -> None:
     outcome = simulate_drawn(HypothesisChooser(data), world)
     if outcome.violation is not None:
         raise outcome.violation
 
 
+@pytest.mark.slow
+def test_hypothesis_shrinks_a_story(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def lost(*_: object) -> None:
+        return None
+
+    simulate(0)
+    monkeypatch.setattr(confirm, "put_back_if_missing", lost)  # late references don't heal
+
+    @given(data=st.data())
+    @settings(
+        max_examples=300,
+        deadline=None,
+        database=None,
+        derandomize=True,
+        print_blob=False,
+        suppress_health_check=list(HealthCheck),
+    )
+    def search(data: st.DataObject) -> None:
+        outcome = simulate_drawn(HypothesisChooser(data), "scanning")
+        if outcome.violation is not None:
+            raise outcome.violation
+
+    with pytest.raises(Violation) as caught:
+        search()
+    assert caught.value.invariant == "P3"
+    triggers = [line for line in caught.value.story if line.startswith("when ")]
+    assert len(triggers) == 1, str(caught.value)
+    assert len(caught.value.story) < 45, str(caught.value)
+
+
 def test_a_run_meets_all_that_it_is_for() -> None:
-    totals = run(range(400))
+    told: list[int] = []
+    totals = run(range(1_000), jobs=2, progress=lambda sofar: told.append(sofar.schedules))
     assert not totals.violations, str(totals.violations[0])
-    for what in ("deletions", "resurrected", "crashes", "restored", "operations", "held by source_failed"):
+    assert (totals.schedules, told[-1], len(told)) == (1_000, 1_000, 10)
+    for what in (
+        "claims",
+        "crashes",
+        "deletions",
+        "ended by LeaseHeld",
+        "ended by LeaseLost",
+        "ended by Unsettled",
+        "held by bucket_owner",
+        "held by empty_column",
+        "held by identity_changed",
+        "held by position_lost",
+        "held by position_went_back",
+        "held by registry_disagrees",
+        "held by source_failed",
+        "held by too_many_deletes",
+        "held by untracked_column",
+        "operations",
+        "put back",
+        "restored",
+        "resurrected",
+    ):
         assert totals.counts[what] > 0, what
     assert set(totals.worlds) == {profile.name for profile in DEFAULT}
-    assert simulate(7).story[-1] == simulate(7).story[-1]
+
+
+def test_a_violation_tells_how_to_see_it_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    simulate(0)
+    monkeypatch.setattr(confirm, "confirm", None)  # calling it is an error that nobody expects
+    monkeypatch.setattr("s3gc.sweep.confirm", None)
+    totals: Totals = run(range(200), world="scanning")
+    assert len(totals.violations) == 1
+    first = totals.violations[0]
+    assert first.invariant == "error"
+    assert first.seed is not None
+    again = simulate(first.seed, world="scanning").violation
+    assert again is not None
+    assert list(again.story) == list(first.story)
+    assert f"seed {first.seed}" in str(first)
