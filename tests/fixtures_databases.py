@@ -199,7 +199,8 @@ def mariadb_server() -> Iterator[Server]:
     )
     os.chmod(directory / "init.sql", 0o644)
     options = {
-        "datadir": data, "tmpdir": directory, "port": port, "bind-address": "127.0.0.1", "socket": directory / "s",
+        "datadir": data, "tmpdir": directory, "port": port, "bind-address": "127.0.0.1",
+        "socket": directory / "s",
         "pid-file": directory / "pid", "init-file": directory / "init.sql", "log-bin": data / "binlog",
         "binlog-format": "ROW", "binlog-row-metadata": "FULL", "server-id": 1,
         "innodb-flush-log-at-trx-commit": 0, "innodb-buffer-pool-size": "64M",

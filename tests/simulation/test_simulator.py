@@ -1,4 +1,4 @@
-"""The simulator itself: it is deterministic, it finds what it should find, and hypothesis can shrink for it."""
+"""The simulator itself: it is deterministic, finds what it should find, and hypothesis can shrink for it."""
 
 from __future__ import annotations
 
