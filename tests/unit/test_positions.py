@@ -333,6 +333,44 @@ async def test_a_whole_operation_is_confirmed_when_changes_are_lost(bench: Bench
     assert bench.keys == {LIVE, "free/1"}
 
 
+async def test_what_cannot_be_confirmed_is_put_back_and_holds_the_sweep(bench: Bench) -> None:
+    class Down(Following):
+        down = False
+
+        async def fence(self, timeout: timedelta) -> Position:
+            if self.down:
+                raise SourceError("connection refused")
+            return await super().fence(timeout)
+
+    source = Down(bench.clock)
+    source.write("1", LIVE)
+
+    async def goes_down(key: str) -> None:
+        source.down = key == "free/2"
+
+    bench.store.after_delete = goes_down
+    async with bench.open(source, safety=Safety.none().but(batch_objects=1)) as gc:
+        with pytest.raises(CycleHeld, match="refused") as held:
+            await gc.collect()
+        assert held.value.report is not None
+        assert list(held.value.report.resurrected) == ["free/2"]
+    assert bench.keys == {LIVE, "free/2", "free/3"}, "the third batch did not begin"
+
+
+async def test_the_last_confirmation_covers_the_time_of_batches_that_deleted_nothing(bench: Bench) -> None:
+    """The first batch deletes; while the second finds that its key is named, a row names the first's."""
+
+    def late() -> None:
+        if LIVE in bench.keys and "free/1" not in bench.keys:
+            bench.source.write("2", "free/1", "free/2", "free/3")
+
+    bench.on["batch_backed_up"] = late
+    async with bench.open(safety=Safety.none().but(batch_objects=1)) as gc:
+        report = await gc.collect()
+    assert (list(report.resurrected), list(report.deleted)) == (["free/1"], [])
+    assert bench.keys == {LIVE, *FREE}
+
+
 @pytest.mark.parametrize("what", ["lost", "back"])
 async def test_recovery_needs_no_changes(bench: Bench, what: str) -> None:
     bench.source.write("0", LIVE)
