@@ -339,6 +339,7 @@ async def test_what_cannot_be_confirmed_is_put_back_and_holds_the_sweep(bench: B
 
         async def fence(self, timeout: timedelta) -> Position:
             if self.down:
+                self.down = False  # for a moment only
                 raise SourceError("connection refused")
             return await super().fence(timeout)
 
