@@ -11,6 +11,9 @@ from s3gc.stores.s3._traits import Traits
 from s3gc.stores.s3._transport import Answer, Call
 from s3gc.stores.s3._xml import parse_tags
 
+LOOKS = 3
+"""How often HEAD and GET may contradict each other in a row before that is an error."""
+
 
 class Lookup:
     """Reads all but the bytes of objects."""
@@ -22,18 +25,21 @@ class Lookup:
         self._trust = client.options.trust_tag_count
 
     async def head(self, key: str) -> Answer | None:
-        answer = (await self._client.request(Call("HEAD", key))).answer
-        if answer.status == 200:
-            return answer
-        # HEAD has no body to tell why. A bucket that is gone must not look like an object that is gone.
-        why = await self.look(key)
-        if why.status in (200, 206, 416):
-            raise StoreError(
-                f"could not read what {key!r} is: HEAD says {answer.status} where GET says that it exists"
-            )
-        if self.is_missing(why):
-            return None
-        raise self.unreadable(why, key)
+        """The answer to HEAD, or None when there is no such object."""
+        for _ in range(LOOKS):
+            answer = (await self._client.request(Call("HEAD", key))).answer
+            if answer.status == 200:
+                return answer
+            # HEAD has no body to tell why. A bucket that is gone must not look like an object that is gone.
+            why = await self.look(key)
+            if self.is_missing(why):
+                return None
+            if why.status not in (200, 206, 416):
+                raise self.unreadable(why, key)
+            # It exists: it may have come between the two requests.
+        raise StoreError(
+            f"could not read what {key!r} is: HEAD says {answer.status} where GET says that it exists"
+        )
 
     async def look(self, key: str) -> Answer:
         """One byte of the object, for the sake of the error's text."""
