@@ -77,24 +77,32 @@ def row(mutant: Mutant, found: Found) -> str:
     )
 
 
-def table(found: Sequence[tuple[Mutant, Found]]) -> str:
+def table(rows: Sequence[str]) -> str:
     """The whole table, as it stands between the marks of the page."""
     head = [
         "| promise | guard | where | mutant | shown by | what breaks without it |",
         "|---|---|---|---|---|---|",
     ]
-    return "\n".join([*head, *(row(mutant, one) for mutant, one in found)])
+    return "\n".join([*head, *rows])
+
+
+def rows_of(page: str) -> dict[str, str]:
+    """Mutant → its line, from the page."""
+    inside = page.partition(BEGIN)[2].partition(END)[0]
+    found: dict[str, str] = {}
+    for line in inside.splitlines():
+        cells = line.strip("| ").split(" | ")
+        if len(cells) >= 5 and cells[3].startswith("`"):
+            found[cells[3].strip("`")] = line
+    return found
 
 
 def recorded(page: str) -> dict[str, tuple[str, int]]:
     """Mutant → world and seed, from the page."""
-    inside = page.partition(BEGIN)[2].partition(END)[0]
     found: dict[str, tuple[str, int]] = {}
-    for line in inside.splitlines():
-        cells = [cell.strip() for cell in line.strip("| ").split(" | ")]
-        if len(cells) >= 5 and cells[3].startswith("`"):
-            world, _, seed = cells[4].partition(", seed ")
-            found[cells[3].strip("`")] = (world, int(seed))
+    for name, line in rows_of(page).items():
+        world, _, seed = line.strip("| ").split(" | ")[4].partition(", seed ")
+        found[name] = (world, int(seed))
     return found
 
 
@@ -121,11 +129,13 @@ def main() -> int:
             else:
                 killed.append((mutant, found))
                 print(f"killed {json.dumps([found.mutant, found.world, found.seed, found.text])}", flush=True)
-    if given.write and not alive and not given.only:
+    if given.write and not alive:
         page = PAGE.read_text(encoding="utf-8")
         before, _, rest = page.partition(BEGIN)
         after = rest.partition(END)[2]
-        PAGE.write_text(f"{before}{BEGIN}\n{table(killed)}\n{END}{after}", encoding="utf-8")
+        rows = {**rows_of(page), **{mutant.name: row(mutant, found) for mutant, found in killed}}
+        inside = table([rows[mutant.name] for mutant in MUTANTS if mutant.name in rows])
+        PAGE.write_text(f"{before}{BEGIN}\n{inside}\n{END}{after}", encoding="utf-8")
     print(f"{len(killed)} killed, {len(alive)} alive: {', '.join(alive)}")
     return 1 if alive else 0
 
