@@ -127,7 +127,7 @@ class Oracle:
                 vault.pinned = {mark.get("system_identifier", "") for mark in data["sources"]}
             case events.BREAKER_TRIPPED:
                 self.world.story.count(f"held by {data['code']}")
-                if data["code"] not in PASSES | self.world.settings.self_clearing:
+                if data["code"] not in PASSES.union(self.world.settings.self_clearing):
                     vault.latched.add((data["code"], data["subject"]))
             case events.BREAKER_ACKNOWLEDGED:
                 vault.latched.discard((data["code"], data["subject"]))

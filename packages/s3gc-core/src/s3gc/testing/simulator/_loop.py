@@ -31,6 +31,15 @@ class VirtualLoop(asyncio.BaseEventLoop):
         super().__init__()
         self.steps = 0
         self._now = 0.0
+        self._pauses: list[tuple[float, int, asyncio.Future[None]]] = []
+        self._count = 0
+
+    async def pause(self, seconds: float) -> None:
+        """As ``asyncio.sleep``, at half the cost."""
+        waiter = self.create_future()
+        self._count += 1
+        heapq.heappush(self._pauses, (self._now + seconds, self._count, waiter))
+        await waiter
 
     def time(self) -> float:
         return self._now
@@ -40,10 +49,20 @@ class VirtualLoop(asyncio.BaseEventLoop):
         timers: Any = self._scheduled  # type: ignore[attr-defined]
         while timers and timers[0]._cancelled:
             heapq.heappop(timers)._scheduled = False
+        pauses = self._pauses
+        while pauses and pauses[0][2].done():  # cancelled
+            heapq.heappop(pauses)
         if not ready:
-            if not timers:
+            due = [timers[0]._when] if timers else []
+            if pauses:
+                due.append(pauses[0][0])
+            if not due:
                 raise Stuck("deadlock: nothing is ready and no timer is set")
-            self._now = max(self._now, timers[0]._when)
+            self._now = max(self._now, min(due))
+        while pauses and pauses[0][0] <= self._now:
+            waiter = heapq.heappop(pauses)[2]
+            if not waiter.done():
+                waiter.set_result(None)
         while timers and timers[0]._when <= self._now:
             timer = heapq.heappop(timers)
             timer._scheduled = False

@@ -5,7 +5,6 @@ A killed process changes nothing any more: all that it calls from then on raises
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -26,6 +25,9 @@ if TYPE_CHECKING:
     from s3gc.testing.simulator._world import World
 
 T = TypeVar("T")
+
+SLOW_ANSWERS = 0.3
+"""How many answers take a while of their own: between them and their cause others may act."""
 
 LANDS = 0.5
 """How likely a request that was on its way still arrives after its process was killed."""
@@ -82,7 +84,7 @@ class Process:
 
     async def _sleep(self, seconds: float) -> None:
         if seconds > 0:
-            await asyncio.sleep(seconds)
+            await self.world.loop.pause(seconds)
 
     async def awake(self) -> None:
         """Wait while the process is paused."""
@@ -90,6 +92,12 @@ class Process:
             await self._sleep(self.paused_until - self.world.loop.time())
         if self.dead:
             raise Crashed
+
+    async def _answered(self) -> None:
+        """An answer is on its way; mostly it is here at once, as the request has taken its time."""
+        if self.world.noise.random() < SLOW_ANSWERS:
+            await self._sleep(self.world.latency())
+        await self.awake()
 
     async def store_call(self, what: str, effect: Callable[[], T], *, writes: bool = False) -> T:
         """One request to the store: on its way, done, its answer on its way."""
@@ -124,8 +132,7 @@ class Process:
             world.later(world.noise.choice((0.2, 3.0, 40.0, 400.0)), lambda: self._arrive_late(what, land))
             raise StoreError("timed out; it is still on its way (simulated)", outcome_unknown=True)
         result = land()
-        await self._sleep(world.latency())
-        await self.awake()
+        await self._answered()
         if fault == "lost":
             raise StoreError("the answer was lost (simulated)", outcome_unknown=True)
         self.reach(what + ">")
@@ -148,8 +155,7 @@ class Process:
         if fault == "fail":
             raise ConnectionError("connection reset by peer (simulated)")
         result = effect()
-        await self._sleep(self.world.latency())
-        await self.awake()
+        await self._answered()
         self.reach(what + ">")
         return result
 

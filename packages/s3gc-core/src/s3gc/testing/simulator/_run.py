@@ -201,6 +201,10 @@ def _template() -> Path:
 def _several(work: tuple[Sequence[int], str | None, bool]) -> Totals:
     seeds, world, keep_going = work
     totals = Totals()
+    if not garbage.get_freeze_count():
+        simulate(0)  # loads and makes what all schedules share
+        garbage.collect()
+        garbage.freeze()
     garbage.disable()
     try:
         for number, seed in enumerate(seeds):

@@ -90,7 +90,7 @@ class Settings:
     page_size: int = 4
     store_skew: float = 0.0  # seconds
     fresh: bool = False  # the vault has to be made first
-    self_clearing: frozenset[str] = frozenset()  # breakers that need no acknowledgement
+    self_clearing: Sequence[str] = ()  # breakers that need no acknowledgement
 
 
 @frozen

@@ -34,7 +34,7 @@ class Disk:
 
     sizes: dict[tuple[int, int], int] = Factory(dict)
     names: set[tuple[int, int]] = Factory(set)  # files whose name is durable, too
-    on_sync: Callable[[int, str], None] | None = None
+    on_sync: Callable[[int], None] | None = None
 
     def synced(self, fd: int) -> None:
         """Note what is durable once fsync returns."""
@@ -44,7 +44,7 @@ class Disk:
                 self.names.update((found.st_dev, entry.inode()) for entry in entries)
             return
         if self.on_sync is not None:
-            self.on_sync(fd, os.readlink(f"/proc/self/fd/{fd}"))
+            self.on_sync(fd)
         self.sizes[found.st_dev, found.st_ino] = found.st_size
 
     def durable(self, path: Path) -> int:

@@ -262,10 +262,12 @@ class World:
                 return fault
         return None
 
-    def _synced(self, fd: int, path: str) -> None:
+    def _synced(self, fd: int) -> None:
         """A disk that changes a byte while it writes."""
         process = self.at_work
-        if process is None or not process.corrupts or not path.endswith(PACK_SUFFIX):
+        if process is None or not process.corrupts:
+            return
+        if not os.readlink(f"/proc/self/fd/{fd}").endswith(PACK_SUFFIX):
             return
         process.corrupts = False
         size = os.fstat(fd).st_size

@@ -107,10 +107,10 @@ SOURCE_POINTS = {
     "now<": (4, 2),
 }
 
-CLEARING = frozenset({"clock_skew", "source_failed", "store_failed", "vault_unusable"})
+CLEARING = ("clock_skew", "source_failed", "store_failed", "vault_unusable")
 
 EAGER: Mapping[str, tuple[object, ...]] = {
-    "self_clearing": (CLEARING, CLEARING, CLEARING, frozenset()),
+    "self_clearing": (CLEARING, CLEARING, CLEARING, ()),
     "grace_hours": (0, 0, 0, 0, 24),
     "observations": (1, 1, 1, 1, 2),
     "retention_hours": (0, 0, 0, 0, 1),
@@ -119,7 +119,7 @@ EAGER: Mapping[str, tuple[object, ...]] = {
 """Settings under which objects go soon: only then is there much to do wrong."""
 
 PATIENT: Mapping[str, tuple[object, ...]] = {
-    "self_clearing": (CLEARING, frozenset()),
+    "self_clearing": (CLEARING, ()),
     "grace_hours": (24, 1, 0),
     "observations": (2, 1, 3),
     "retention_hours": (0, 2, 48),
