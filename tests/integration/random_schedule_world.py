@@ -55,6 +55,9 @@ _UPDATE = {
     "posts": f"UPDATE posts SET doc = $1 WHERE id = $2 RETURNING id, {_LOG_END}",
 }
 
+ENDS = ("gc_cycle_completed", "gc_cycle_failed")
+"""Events of the collector that end a cycle."""
+
 FREED = 40
 """Keys without rows that the application remembers."""
 
@@ -143,25 +146,47 @@ class Bucket:
 # --------------------------------------------------------------------------- who waits for whom
 
 
+@define
+class _Wait:
+    over: anyio.Event = Factory(anyio.Event)
+    met: bool = False
+
+
 class Phases:
     """A plugin that tells the writers where the collector is, so that they can get in its way."""
 
     def __init__(self) -> None:
         self.told: list[tuple[int, str]] = []
-        self._waiting: dict[str, anyio.Event] = {}
+        self._waiting: dict[str, _Wait] = {}
+        self._closed = False
 
     @hookimpl
     def s3gc_event(self, event: str) -> None:
         self.told.append((now(), event))
         if event in self._waiting:
-            self._waiting.pop(event).set()
+            wait = self._waiting.pop(event)
+            wait.met = True
+            wait.over.set()
+        if event in ENDS:
+            self._release()
 
-    async def wait(self, event: str, most: float) -> bool:
-        """Until the event happens, which is true, or ``most`` seconds have passed."""
-        with anyio.move_on_after(most):
-            await self._waiting.setdefault(event, anyio.Event()).wait()
-            return True
-        return False
+    async def wait(self, event: str) -> bool:
+        """Until the event happens, which is true, or the cycle ends without it."""
+        if self._closed:
+            return False
+        wait = self._waiting.setdefault(event, _Wait())
+        await wait.over.wait()
+        return wait.met
+
+    def close(self) -> None:
+        """There are no more cycles to wait for."""
+        self._closed = True
+        self._release()
+
+    def _release(self) -> None:
+        for wait in self._waiting.values():
+            wait.over.set()
+        self._waiting.clear()
 
 
 class Turnstile:

@@ -24,10 +24,7 @@ PHASES = (
 """Where a writer lies in wait for the collector; at the narrow places more often, and if a key gets a
 row again there, then rather in a longer transaction."""
 
-MOST_WAIT = 0.3
-"""Seconds that a writer lies in wait, at most: the collector may be waiting for the writer."""
-
-HELD = (0.03, 0.25)
+HELD = (0.03, 0.2)
 """Seconds that some transactions stay open: longer than a fence, a read and some deletes take."""
 
 ACTS = 3
@@ -210,7 +207,7 @@ class Writer:
 
     async def _finish(self, tx: Transaction) -> None:
         """End a transaction, one way or another."""
-        weights = [55, 25, 20] if self._met in NARROW and self._revives else [95, 3, 2]
+        weights = [65, 20, 15] if self._met in NARROW and self._revives else [95, 3, 2]
         fate = self._rng.choices(["ended at once", "held", "prepared"], weights)[0]
         if fate == "prepared":
             self._prepared += 1
@@ -226,11 +223,12 @@ class Writer:
             self.rows = [naming for naming in self.rows if naming not in tx.removed] + tx.made
 
     async def _moment(self) -> None:
-        """Some time passes, or the collector comes to a certain place."""
+        """Some time passes, or the collector comes to a certain place. Not for within a transaction: the
+        collector waits for its end."""
         self._met = ""
         if self._maybe(0.75):
             phase = self._rng.choice(PHASES)
-            if await self.world.phases.wait(phase, MOST_WAIT):
+            if await self.world.phases.wait(phase):
                 self._met = phase
         await anyio.sleep(self._rng.choice([0, 0, self._rng.uniform(0, 0.03)]))
 

@@ -116,6 +116,7 @@ async def collect_among_writers(world: World, writers: list[Writer], checks: Che
                     tasks.cancel_scope.cancel()
                     break
         world.stopping = True
+        world.phases.close()
     if broken:
         raise broken
 
