@@ -294,8 +294,9 @@ async def _agree(parts: Parts, referenced: Mapping[str, Sequence[Witness]]) -> N
     """
     sources = {witness.source for some in referenced.values() for witness in some}
     await sync_again(parts, sources)
-    for name, state in (await parts.registry.references.states()).items():
-        if state.lost is not None:
+    for name in sources:
+        state = await parts.registry.references.state(name)
+        if state is not None and state.lost is not None:
             raise PositionLost(f"{name}: {state.lost}")
     known = set(await _known(parts, referenced))
     unknown = [key for key in referenced if key not in known]

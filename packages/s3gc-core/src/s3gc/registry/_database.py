@@ -89,8 +89,8 @@ class Database:
         def _pragmas(dbapi: object, _record: object) -> None:
             cursor = dbapi.cursor()  # type: ignore[attr-defined]
             cursor.execute("PRAGMA journal_mode=WAL")
-            # The registry can be made again from its sources: losing the last commit loses no object.
-            cursor.execute("PRAGMA synchronous=NORMAL")
+            # A followed source releases its changes once they are applied here: by then they are on the disk.
+            cursor.execute("PRAGMA synchronous=FULL")
             cursor.execute(f"PRAGMA cache_size=-{CACHE_KIB}")
             cursor.execute("PRAGMA busy_timeout=30000")
             cursor.close()

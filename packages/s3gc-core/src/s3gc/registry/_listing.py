@@ -14,6 +14,7 @@ from s3gc.registry._database import Database
 from s3gc.registry._keys import key_hash
 from s3gc.registry._times import micros, moment
 
+_CHUNK = 500  # values in one IN (…); SQLite bounds the number of parameters
 _PAGE = 10_000  # listed keys whose protectors are worked out at once
 
 _FREE = (
@@ -102,9 +103,9 @@ class Listing:
             rows = connection.exec_driver_sql(
                 "SELECT n, key FROM scratch.listing WHERE n > ? ORDER BY n LIMIT ?", (after, _PAGE)
             ).fetchall()
-            connection.exec_driver_sql("DELETE FROM scratch.protectors")
+            found = [(n, protectors(key)) for n, key in rows]
             for kind in (0, 1):
-                hashes = [(n, value) for n, key in rows for value in protectors(key)[kind]]
+                hashes = [(n, value) for n, by_kind in found for value in by_kind[kind]]
                 if hashes:
                     connection.exec_driver_sql("DELETE FROM scratch.protectors")
                     connection.exec_driver_sql("INSERT INTO scratch.protectors VALUES (?, ?)", hashes)
@@ -242,12 +243,17 @@ def _spoken_of(connection: Connection, key: str, protectors: Protectors) -> int 
     """When a change last spoke of the key, its folders or its parents; None: not since the last cycle."""
     folders, parents = protectors(key)
     hashes = (key_hash(key), *folders, *parents)
-    marks = ", ".join("?" * len(hashes))
-    found = connection.exec_driver_sql(
-        f"SELECT MAX(at) FROM touched WHERE key_hash IN ({marks})",
-        hashes,
-    ).scalar_one()
-    return None if found is None else int(found)
+    moments: list[int] = []
+    for start in range(0, len(hashes), _CHUNK):
+        some = hashes[start : start + _CHUNK]
+        marks = ", ".join("?" * len(some))
+        at = connection.exec_driver_sql(
+            f"SELECT MAX(at) FROM touched WHERE key_hash IN ({marks})",
+            some,
+        ).scalar_one()
+        if at is not None:
+            moments.append(int(at))
+    return max(moments, default=None)
 
 
 _TOUCHED_KEYS = "SELECT l.key FROM touched t JOIN scratch.listing l ON l.key_hash = t.key_hash"

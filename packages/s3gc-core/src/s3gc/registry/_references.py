@@ -15,6 +15,7 @@ from s3gc.registry._keys import folder_hash, key_hash
 from s3gc.registry._times import micros
 
 _CHUNK = 500  # values in one IN (…)
+_SCANNED = 2  # `followed` of a source that was scanned and has not caught up with a fence since
 
 
 @frozen
@@ -95,7 +96,7 @@ class References:
                 "INSERT OR IGNORE INTO refs SELECT col, row_id, key_hash FROM scratch.stage"
                 " ORDER BY col, row_id, key_hash"
             )
-            _move(connection, source, position, at, followed)
+            _move(connection, source, position, at, _SCANNED if followed else 0)
             connection.exec_driver_sql("DROP INDEX scratch.staged")
 
         await self._database.run(work)
@@ -116,10 +117,18 @@ class References:
         def work(connection: Connection) -> None:
             self._columns.clear()
             row = connection.exec_driver_sql(
-                "SELECT synced FROM sources WHERE name = ?", (source,)
+                "SELECT synced, followed FROM sources WHERE name = ?", (source,)
             ).fetchone()
             moment = max(row[0], micros(at)) if row else micros(at)
-            change = _Change(connection, self._columns, source, moment, touching=not batch.again)
+            change = _Change(
+                connection,
+                self._columns,
+                source,
+                moment,
+                touching=not batch.again,
+                # What is told again, or was scanned in a later state, may meet rows that have moved on.
+                copying=batch.again or (row is not None and row[1] == _SCANNED),
+            )
             for table in batch.emptied:
                 change.empty(table)
             for one in batch.changes:
@@ -139,7 +148,8 @@ class References:
 
         def work(connection: Connection) -> None:
             connection.exec_driver_sql(
-                "UPDATE sources SET synced = ? WHERE name = ?", (micros(synced), source)
+                "UPDATE sources SET synced = ?, followed = MIN(followed, 1) WHERE name = ?",
+                (micros(synced), source),
             )
 
         await self._database.run(work)
@@ -175,6 +185,7 @@ class References:
         """Drop rows of sources that the configuration no longer has."""
 
         def work(connection: Connection) -> None:
+            dropped = False
             for (name,) in connection.exec_driver_sql(
                 "SELECT name FROM sources UNION SELECT source FROM columns"
             ).fetchall():
@@ -184,6 +195,10 @@ class References:
                     )
                     connection.exec_driver_sql("DELETE FROM columns WHERE source = ?", (name,))
                     connection.exec_driver_sql("DELETE FROM sources WHERE name = ?", (name,))
+                    dropped = True
+            if dropped:  # it may come back under another name, and nobody saw what it said meanwhile
+                connection.exec_driver_sql("DELETE FROM unreferenced")
+                connection.exec_driver_sql("DELETE FROM touched")
             self._columns.clear()
 
         await self._database.run(work)
@@ -335,7 +350,7 @@ def hash_of(reference: Reference) -> int:
     return folder_hash(reference.key) if reference.prefix else key_hash(reference.key)
 
 
-def _move(connection: Connection, source: str, position: Position, at: datetime, followed: bool) -> None:
+def _move(connection: Connection, source: str, position: Position, at: datetime, followed: int) -> None:
     connection.exec_driver_sql(
         "INSERT INTO sources (name, position, ordinal, followed, synced) VALUES (?, ?, ?, ?, ?)"
         " ON CONFLICT (name) DO UPDATE SET position = excluded.position, ordinal = excluded.ordinal,"
@@ -348,13 +363,21 @@ class _Change:
     """A batch of changes on its way into the registry: gathered by row, written by sets of rows."""
 
     def __init__(
-        self, connection: Connection, columns: Columns, source: str, moment: int, *, touching: bool
+        self,
+        connection: Connection,
+        columns: Columns,
+        source: str,
+        moment: int,
+        *,
+        touching: bool,
+        copying: bool,
     ) -> None:
         self._connection = connection
         self._columns = columns
         self._source = source
         self._moment = moment
         self._touching = touching  # else the changes were told before
+        self._copying = copying  # a row that got another id keeps what it named under the old one, too
         self._rows: dict[tuple[int, str], set[int]] = {}  # (column, row) → all that it names afterwards
         self._touched: set[int] = set()
 
@@ -410,9 +433,10 @@ class _Change:
                     " WHERE col = ? AND row_id = ?",
                     (row_id, column, previous),
                 )
-                self._connection.exec_driver_sql(
-                    "DELETE FROM refs WHERE col = ? AND row_id = ?", (column, previous)
-                )
+                if not self._copying:
+                    self._connection.exec_driver_sql(
+                        "DELETE FROM refs WHERE col = ? AND row_id = ?", (column, previous)
+                    )
 
     def flush(self) -> None:
         """Write what was gathered: delete what differs, insert what is new, note what was spoken of."""
