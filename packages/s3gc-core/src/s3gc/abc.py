@@ -235,7 +235,8 @@ class ReferenceSource(abc.ABC):
         The last batch has a position at or past ``until``, also when nothing changed. Every position has an
         ordinal, and every transaction a greater one. Rows come as they are after each change. The first
         batches may tell what is known already; they say so (``again``), or the keys in them count as spoken
-        of anew. A batch that ends within a transaction has the position before it.
+        of anew. A batch that ends within a transaction has the position before it. A change of a row's id
+        tells all of its columns where it may be told again, or may be known to the scan.
 
         Raises:
             PositionLost: the changes after ``after`` are not all to be had any more (slot lost, log

@@ -15,7 +15,6 @@ from s3gc.registry._keys import folder_hash, key_hash
 from s3gc.registry._times import micros
 
 _CHUNK = 500  # values in one IN (…)
-_SCANNED = 2  # `followed` of a source that was scanned and has not caught up with a fence since
 
 
 @frozen
@@ -96,7 +95,7 @@ class References:
                 "INSERT OR IGNORE INTO refs SELECT col, row_id, key_hash FROM scratch.stage"
                 " ORDER BY col, row_id, key_hash"
             )
-            _move(connection, source, position, at, _SCANNED if followed else 0)
+            _move(connection, source, position, at, followed)
             connection.exec_driver_sql("DROP INDEX scratch.staged")
 
         await self._database.run(work)
@@ -117,7 +116,7 @@ class References:
         def work(connection: Connection) -> None:
             self._columns.clear()
             row = connection.exec_driver_sql(
-                "SELECT synced, followed FROM sources WHERE name = ?", (source,)
+                "SELECT synced FROM sources WHERE name = ?", (source,)
             ).fetchone()
             moment = max(row[0], micros(at)) if row else micros(at)
             change = _Change(
@@ -126,8 +125,6 @@ class References:
                 source,
                 moment,
                 touching=not batch.again,
-                # What is told again, or was scanned in a later state, may meet rows that have moved on.
-                copying=batch.again or (row is not None and row[1] == _SCANNED),
             )
             for table in batch.emptied:
                 change.empty(table)
@@ -148,7 +145,7 @@ class References:
 
         def work(connection: Connection) -> None:
             connection.exec_driver_sql(
-                "UPDATE sources SET synced = ?, followed = MIN(followed, 1) WHERE name = ?",
+                "UPDATE sources SET synced = ? WHERE name = ?",
                 (micros(synced), source),
             )
 
@@ -350,7 +347,7 @@ def hash_of(reference: Reference) -> int:
     return folder_hash(reference.key) if reference.prefix else key_hash(reference.key)
 
 
-def _move(connection: Connection, source: str, position: Position, at: datetime, followed: int) -> None:
+def _move(connection: Connection, source: str, position: Position, at: datetime, followed: bool) -> None:
     connection.exec_driver_sql(
         "INSERT INTO sources (name, position, ordinal, followed, synced) VALUES (?, ?, ?, ?, ?)"
         " ON CONFLICT (name) DO UPDATE SET position = excluded.position, ordinal = excluded.ordinal,"
@@ -370,14 +367,12 @@ class _Change:
         moment: int,
         *,
         touching: bool,
-        copying: bool,
     ) -> None:
         self._connection = connection
         self._columns = columns
         self._source = source
         self._moment = moment
         self._touching = touching  # else the changes were told before
-        self._copying = copying  # a row that got another id keeps what it named under the old one, too
         self._rows: dict[tuple[int, str], set[int]] = {}  # (column, row) → all that it names afterwards
         self._touched: set[int] = set()
 
@@ -433,10 +428,9 @@ class _Change:
                     " WHERE col = ? AND row_id = ?",
                     (row_id, column, previous),
                 )
-                if not self._copying:
-                    self._connection.exec_driver_sql(
-                        "DELETE FROM refs WHERE col = ? AND row_id = ?", (column, previous)
-                    )
+                self._connection.exec_driver_sql(
+                    "DELETE FROM refs WHERE col = ? AND row_id = ?", (column, previous)
+                )
 
     def flush(self) -> None:
         """Write what was gathered: delete what differs, insert what is new, note what was spoken of."""
