@@ -381,7 +381,21 @@ async def test_a_sweep_that_stopped_half_way_is_not_waited_for_for_ever(
 
 
 async def test_a_claim_lasts_from_when_it_is_granted(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It waited for longer than it lasts: what it says holds from now on, and no sweep has slipped in."""
+    async with bench.open() as gc:
+        await claims_of(gc).doom("op", ["free"], bench.clock.now())
+
+        async def sleep(seconds: float) -> None:
+            bench.clock.advance(timedelta(seconds=5))
+            await claims_of(gc).spare("op")
+
+        monkeypatch.setattr("s3gc.claims.anyio.sleep", sleep)
+        assert await gc.claim("free", HOUR) is True
+        (claim,) = await claims_of(gc).all(bench.clock.now())
+        assert claim.until == bench.clock.now() + HOUR
+
+
+async def test_a_claim_that_ended_while_it_waited(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it says holds from now on, and no sweep has slipped in."""
     dooms = ["first", "second"]
     async with bench.open() as gc:
         claims = claims_of(gc)

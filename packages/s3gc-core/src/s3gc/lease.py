@@ -22,8 +22,9 @@ checks none. So the holder checks, right before each delete, and three rules mak
    there waits too. This needs nothing but clocks that run at about one speed: ``lease_ttl`` and the store's
    clock decide when to be impolite, never whether it is safe.
 3. *The store's age limit.* AWS refuses requests signed more than 15 minutes ago (RequestTimeTooSkewed). A
-   machine that is suspended with *all* its clocks standing still can't notice that; with a ``lease_ttl``
-   above 15 minutes its requests are too old when the next holder begins.
+   machine that is suspended with *all* its clocks standing still can't notice that. Its lease was renewed at
+   most a third of ``lease_ttl`` before, so its requests are too old when the next holder begins, if two
+   thirds of ``lease_ttl`` are more than these 15 minutes and ``max_clock_skew``.
 
 What remains is a process that stops between the check and the moment when its request is signed, and a
 request that the network delivers late. For those there are the delete's condition (If-Match: only the listed
