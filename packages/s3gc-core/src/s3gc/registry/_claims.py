@@ -71,8 +71,6 @@ class Claims:
         """
 
         def work(connection: Connection) -> bool:
-            # A claim is a promise that nothing can make again: it must outlive the machine's next crash.
-            connection.exec_driver_sql("PRAGMA synchronous=FULL")
             # The write comes first and takes the lock: no key is doomed between it and the look.
             connection.exec_driver_sql(
                 "INSERT INTO claims (key, until, id) VALUES (?, ?, ?)"
