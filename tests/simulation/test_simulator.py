@@ -87,25 +87,20 @@ def test_hypothesis_shrinks_a_story(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_run_meets_all_that_it_is_for() -> None:
     told: list[int] = []
-    totals = run(range(1_000), jobs=2, progress=lambda sofar: told.append(sofar.schedules))
+    totals = run(range(600), jobs=2, progress=lambda sofar: told.append(sofar.schedules))
     assert not totals.violations, str(totals.violations[0])
-    assert (totals.schedules, told[-1], len(told)) == (1_000, 1_000, 10)
+    assert (totals.schedules, told[-1], len(told)) == (600, 600, 6)
     for what in (
         "claims",
         "crashes",
         "deletions",
         "ended by LeaseHeld",
-        "ended by LeaseLost",
-        "ended by Unsettled",
         "held by bucket_owner",
-        "held by empty_column",
         "held by identity_changed",
         "held by position_lost",
         "held by position_went_back",
-        "held by registry_disagrees",
         "held by source_failed",
         "held by too_many_deletes",
-        "held by untracked_column",
         "operations",
         "put back",
         "restored",

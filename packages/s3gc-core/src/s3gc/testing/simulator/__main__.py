@@ -7,6 +7,8 @@ import sys
 
 from s3gc.testing.simulator import WORLDS, Totals, run, simulate
 
+PLAIN = ("plans", "operations", "deletions", "resurrected", "restored", "put back", "claims", "crashes")
+
 
 def main() -> int:
     """Returns the exit code: 1 after a broken promise."""
@@ -32,10 +34,26 @@ def main() -> int:
 
     seeds = range(given.seed, given.seed + given.schedules)
     totals = run(seeds, given.jobs, world=given.world, progress=progress, keep_going=given.keep_going)
-    print(totals)
+    print(summary(totals, given.seed))
     for violation in totals.violations[:1]:
-        print(violation)
+        print(f"\n{violation}")
     return 1 if totals.violations else 0
+
+
+def summary(totals: Totals, first: int) -> str:
+    """What a run did, in words."""
+    count = totals.counts
+    lines = [
+        f"{totals.schedules} schedules from seed {first} on, {totals.steps} steps, {totals.seconds:.0f} s: "
+        f"{len(totals.violations)} broken promises",
+        ", ".join(f"{count[name]} {name}" for name in PLAIN),
+    ]
+    for head in ("held by ", "ended by "):
+        named = {name.removeprefix(head): n for name, n in count.items() if name.startswith(head)}
+        shown = ", ".join(f"{name} {n}" for name, n in sorted(named.items()))
+        lines.append(f"{head.strip()}: {shown or 'nothing'}")
+    lines.append("worlds: " + ", ".join(f"{name} {n}" for name, n in sorted(totals.worlds.items())))
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":
