@@ -251,6 +251,7 @@ async def _prepare(
     fence = _Fence(at, began, await fences(parts))
     await _drop_by_registry(parts, entries, tally)
     await _drop_referenced(parts, entries, tally)
+    await _drop_by_registry(parts, entries, tally)  # again: the reading may have taught it
     await _drop_changed(parts, entries, tally)
     await _drop_by_gates(parts, entries, tally)
     doomed = [_Doomed(entry, records[key]) for key, entry in entries.items()]
