@@ -84,6 +84,8 @@ async def recover(parts: Parts) -> None:
         back = list((await confirm(parts, deleted, operation_id)).back) if deleted else []
         if deleted or left.counts[journal_events.DELETED]:
             back += await confirm_operation(parts, operation_id)
+        # Before the end stands in the journal: after it nobody would look for what this operation had doomed.
+        await parts.registry.claims.spare(operation_id)
         await parts.vault.journal.append(
             [
                 JournalDraft(
@@ -93,7 +95,6 @@ async def recover(parts: Parts) -> None:
                 )
             ]
         )
-        await parts.registry.claims.spare(operation_id)
         parts.emit(
             "operation_recovered", operation_id=operation_id, deleted=len(deleted), resurrected=len(back)
         )

@@ -29,7 +29,10 @@ def torn_tails(folder: Path) -> list[TornTail]:
     """
     found: list[TornTail] = []
     for path in sorted(folder.glob("*" + PACK_SUFFIX)):
-        fd = os.open(path, os.O_RDONLY)
+        try:
+            fd = os.open(path, os.O_RDONLY)
+        except FileNotFoundError:
+            continue  # another process that opens this vault has just cut it away
         try:
             offset = torn_at(fd)
             if offset is not None and _fs.try_lock(fd):
@@ -56,7 +59,10 @@ def known_behind(tail: TornTail, mentions: Sequence[str]) -> bool:
 
 def cut(tail: TornTail) -> bool:
     """Remove an incomplete frame, durably; False when somebody writes to the pack again. Raises OSError."""
-    fd = os.open(tail.path, os.O_RDWR)
+    try:
+        fd = os.open(tail.path, os.O_RDWR)
+    except FileNotFoundError:
+        return False  # another process has cut it
     try:
         if not _fs.try_lock(fd):
             return False
