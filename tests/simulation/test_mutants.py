@@ -19,8 +19,6 @@ MIN_GUARDS = 25
 def test_the_simulator_notices_that_a_guard_is_gone(mutant: Mutant) -> None:
     found = hunt(mutant, first=RECORDED.get(mutant.name))
     assert found is not None, f"{mutant.name} lives: nothing shows that {mutant.where} bears load"
-    shown = f"make simulate-mutants: it is {found.world}, seed {found.seed} now"
-    assert RECORDED.get(mutant.name) == (found.world, found.seed), shown
 
 
 def test_the_table_is_of_these_mutants() -> None:
