@@ -106,7 +106,11 @@ async def collect_among_writers(world: World, writers: list[Writer], checks: Che
             tasks.start_soon(writer.run)
         for world.cycle in range(CYCLES):
             world.collecting = True
-            report = await checks.gc.collect()
+            try:
+                report = await checks.gc.collect()
+            except BaseException as error:
+                error.add_note(f"seed {SEED}, cycle {world.cycle + 1}")
+                raise
             world.collecting = False
             async with world.turnstile.stopped():
                 try:
