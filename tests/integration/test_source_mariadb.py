@@ -162,7 +162,9 @@ async def test_ordinals_grow_and_need_no_privilege_beyond_a_fences(
             assert position.ordinal is not None
             ordinals.append(position.ordinal)
     file, at = mariadb_server.admin("SHOW MASTER STATUS").split()[:2]
-    assert ordinals[-1] == (int(file.rpartition(".")[2]) << 32) + int(at)
+    assert ordinals[-1] >> 32 == int(file.rpartition(".")[2])
+    # The server writes a checkpoint of its own into a new log a moment later.
+    assert 0 < ordinals[-1] & 0xFFFFFFFF <= int(at)
     assert ordinals == sorted(set(ordinals))
 
 
