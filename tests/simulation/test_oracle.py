@@ -120,7 +120,7 @@ BROKEN: list[tuple[str, Patch, str | None, set[str]]] = [
     ("the journal isn't synced", _lazy_journal, "scanning", {"P2"}),
     ("nothing is recovered", _no_recovery, "crashes", {"P5", "P3"}),
     ("breakers don't stay", _no_latch, "restored", {"P6"}),
-    ("no lock", _unlocked, "two processes", {"lease"}),
+    ("no lock", _unlocked, "two processes", {"lease", "P4", "P5"}),
     ("claims aren't looked at", _no_claims, "claims", {"claims"}),
     ("no retention", _no_gate(gates.Retention), "patient", {"gates"}),
     ("no grace", _no_gate(gates.Grace), "patient", {"gates"}),
