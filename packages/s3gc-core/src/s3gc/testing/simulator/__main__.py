@@ -35,6 +35,8 @@ def main() -> int:
     seeds = range(given.seed, given.seed + given.schedules)
     totals = run(seeds, given.jobs, world=given.world, progress=progress, keep_going=given.keep_going)
     print(summary(totals, given.seed))
+    for violation in totals.violations:
+        print(f"world {violation.world}, seed {violation.seed}: {violation.invariant}: {violation.text}")
     for violation in totals.violations[:1]:
         print(f"\n{violation}")
     return 1 if totals.violations else 0

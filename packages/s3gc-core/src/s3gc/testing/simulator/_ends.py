@@ -37,7 +37,8 @@ def started(oracle: Oracle, process: Process, operation: Operation) -> None:
 def cancelled(oracle: Oracle, process: Process) -> None:
     """From the intent on a cancelled task waits for the end of its batch."""
     for operation in oracle.vault(process).operations.values():
-        if operation.process is process and operation.is_open and not process.eyes.troubled:
+        mine = operation.process is process and operation.kind == "collect"
+        if mine and operation.is_open and not process.eyes.troubled:
             oracle.broken("P5", "{} was cancelled and left half done", operation.name)
 
 

@@ -215,9 +215,8 @@ class Host:
             return True
         if step.kind == "restart":
             return False
-        if step.kind in ("wrong database", "right database"):
-            pinned = world.oracle.vault(process).pinned is not None  # else the first use is believed
-            self._staging = step.kind == "wrong database" and pinned
+        if step.kind == "wrong database":
+            self._staging = world.oracle.vault(process).pinned is not None  # else the first use is believed
             return False
         done = [False]
 
@@ -309,6 +308,9 @@ class Host:
         await asyncio.gather(*self.world.asking)
 
     async def _verify(self, gc: Collector) -> None:
+        if not self.world.story.counts["deletions"]:
+            self._verified = True  # nothing was taken that could be missed
+            return
         journal, vault = await gc.verify()
         if not journal.ok:
             self.world.violate("P4", f"the journal isn't whole: {journal.problems}")

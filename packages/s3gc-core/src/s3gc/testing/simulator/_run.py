@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import atexit
+import functools
 import gc as garbage
 import multiprocessing
 import shutil
@@ -142,7 +142,9 @@ def _hosts(world: World, folder: Path, schedule: Schedule) -> list[Host]:
     """The machines of a world's layout."""
     vault, second = folder / "vault", folder / "second"
     if not schedule.settings.fresh:
-        shutil.copytree(_template(), vault)
+        (vault / "packs").mkdir(parents=True)
+        for name, data in _template():
+            (vault / name).write_bytes(data)
     first, *more = schedule.scripts
     hosts = [Host(world, "gc1", first, vault=vault)]
     match world.profile.layout:
@@ -173,14 +175,11 @@ async def _play(world: World, hosts: Sequence[Host], doomed: Sequence[str]) -> N
         world.oracle.alive(doomed)
 
 
-_made_template: list[Path] = []
-
-
-def _template() -> Path:
-    """A new vault with its registry, made once in each process and then copied."""
-    if not _made_template:
-        folder = Path(tempfile.mkdtemp(prefix="s3gc-sim-new-", dir=_ram()))
-        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+@functools.cache
+def _template() -> Sequence[tuple[str, bytes]]:
+    """The files of a new vault with its registry, made once in each process."""
+    with tempfile.TemporaryDirectory(prefix="s3gc-sim-new-", dir=_ram()) as name:
+        folder = Path(name)
         vault = folder / "vault"
         schedule = Schedule("quiet", Settings(), [], [[]], [], [], 0)
         world = World(VirtualLoop(), schedule, WORLDS["quiet"], folder)
@@ -191,8 +190,7 @@ def _template() -> Path:
         world.loop.run_to_end(make())
         if world.broken is not None:
             raise RuntimeError(f"no vault can be made: {world.broken}") from world.failure
-        _made_template.append(vault)
-    return _made_template[0]
+        return [(path.name, path.read_bytes()) for path in sorted(vault.iterdir()) if path.is_file()]
 
 
 # ------------------------------------------------------------------ very many

@@ -210,7 +210,7 @@ def _script(chooser: Chooser, profile: Profile, settings: Settings) -> list[Step
         if kind.startswith("restore") and number == cycles - 1:
             steps.insert(-2, Step("collect"))
     if profile.layout == "staging":
-        steps += [Step("wrong database"), Step("collect"), Step("right database"), Step("collect")]
+        steps += [Step("wrong database"), Step("collect")]
     return [*steps, Step("verify")]
 
 
