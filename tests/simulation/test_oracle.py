@@ -119,7 +119,7 @@ BROKEN: list[tuple[str, Patch, str | None, set[str]]] = [
     ("backups aren't read back", _no_read_back, "faulty vault", {"P2"}),
     ("the journal isn't synced", _lazy_journal, "scanning", {"P2"}),
     ("nothing is recovered", _no_recovery, "crashes", {"P5", "P3"}),
-    ("breakers don't stay", _no_latch, "restored", {"P6"}),
+    ("breakers don't stay", _no_latch, "faulty source", {"P6"}),
     ("no lock", _unlocked, "two processes", {"lease", "P4", "P5"}),
     ("claims aren't looked at", _no_claims, "claims", {"claims"}),
     ("no retention", _no_gate(gates.Retention), "patient", {"gates"}),

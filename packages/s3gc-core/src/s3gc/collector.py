@@ -174,7 +174,9 @@ class Collector:
             "skipped": len(report.skipped),
             "errors": len(report.errors),
         }
-        await cycle.journal(parts, own_id, journal_events.OPERATION_COMPLETED, {"kind": "restore", **counts})
+        with anyio.CancelScope(shield=True):  # all is restored: an end that was cancelled is an end, too
+            done = {"kind": "restore", **counts}
+            await cycle.journal(parts, own_id, journal_events.OPERATION_COMPLETED, done)
         parts.emit("restore_completed", operation_id=own_id, dry_run=False, **counts)
         return report
 

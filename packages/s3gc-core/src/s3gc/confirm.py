@@ -84,7 +84,8 @@ async def confirm_operation(parts: Parts, operation_id: str) -> list[str]:
     Raises:
         S3GCError: the sources can't be read, or putting back failed. The operation stays open.
     """
-    await fences(parts, follow=False)
+    # What went back was noticed by the batches' confirmations; this one must come to an end all the same.
+    await fences(parts, follow=False, onward=False)
     back: list[str] = []
     keys: set[str] = set()
     async for entry in parts.vault.journal.read(operation_id=operation_id, events={journal_events.DELETED}):

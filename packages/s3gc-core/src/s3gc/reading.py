@@ -59,7 +59,7 @@ async def _fence(parts: Parts, source: ReferenceSource) -> Position:
     return evolve(position, source=source_name(source))
 
 
-async def fences(parts: Parts, *, follow: bool = True) -> Sequence[Position]:
+async def fences(parts: Parts, *, follow: bool = True, onward: bool = True) -> Sequence[Position]:
     """A fence at every source, and what changed up to it is in the registry.
 
     Reads begun after this see all that was open or committed before.
@@ -67,6 +67,7 @@ async def fences(parts: Parts, *, follow: bool = True) -> Sequence[Position]:
     Args:
         follow: bring the registry up to the fence, too. A confirmation has no need of it: it reads directly,
             and must go on when changes can't be followed any more.
+        onward: refuse a source that stands before where the registry is.
 
     Raises:
         SourceError: a transaction stayed open beyond ``max_transaction_age``.
@@ -79,6 +80,8 @@ async def fences(parts: Parts, *, follow: bool = True) -> Sequence[Position]:
             position = await _fence(parts, source)
             if follow:
                 await _reach(parts, source, position, synced)
+            elif onward:
+                await _onward(parts, position)
             positions.append(position)
     return positions
 
@@ -89,6 +92,15 @@ async def _reach(parts: Parts, source: ReferenceSource, position: Position, sync
         await _not_back(parts, position)
         if source.follows_changes:
             await _follow(parts, source, position, synced)
+    except PositionLost as error:
+        await parts.registry.references.lose_position(position.source, str(error))
+        raise
+
+
+async def _onward(parts: Parts, position: Position) -> None:
+    """As :func:`_not_back`, and the next cycle will tell of the loss."""
+    try:
+        await _not_back(parts, position)
     except PositionLost as error:
         await parts.registry.references.lose_position(position.source, str(error))
         raise
@@ -139,14 +151,21 @@ async def sync_again(parts: Parts, names: Collection[str]) -> Mapping[str, Count
     for source in parts.sources:
         if source_name(source) in names:
             async with reading_from(parts, source):
-                seen[source_name(source)] = await _sync_one(parts, source)
+                seen[source_name(source)] = await _sync_one(parts, source, going_on=True)
     return seen
 
 
-async def _sync_one(parts: Parts, source: ReferenceSource) -> Counted:
+async def _sync_one(parts: Parts, source: ReferenceSource, *, going_on: bool = False) -> Counted:
+    """Bring one source's rows up to a fence.
+
+    Args:
+        going_on: within a sweep: a source that went back ends it here. (For a plan a breaker tells.)
+    """
     synced = await parts.store.now()
     position = await _fence(parts, source)
     if not source.follows_changes:
+        if going_on:
+            await _onward(parts, position)
         return await _scan(parts, source, position, synced)
     name = source_name(source)
     state = await parts.registry.references.state(name)

@@ -227,11 +227,13 @@ class Claims:
     async def _run(self, work: Callable[[Connection], T]) -> T:
         try:
             return await self._database.run(work)
-        except DatabaseError as error:
+        except S3GCError as error:
+            if not isinstance(error.__cause__, DatabaseError):
+                raise
             raise S3GCError(
-                f"the registry could not be used for claims ({error.orig}): if it is locked, a cycle is "
-                "writing a lot into it, try again; nothing was changed"
-            ) from error
+                f"the registry could not be used for claims ({error.__cause__.orig}): if it is locked, a "
+                "cycle is writing a lot into it, try again; nothing was changed"
+            ) from error.__cause__
 
 
 def _begin(connection: Connection) -> None:

@@ -153,6 +153,12 @@ class Database:
                     self.reset_scratch(connection)
                 result = work(connection)
                 connection.commit()
+            except DatabaseError as error:
+                connection.rollback()
+                raise S3GCError(
+                    f"the registry {self._path} could not be used ({error.orig}): look after its disk; if "
+                    "the file is damaged, move it away (it is rebuilt from the sources; grace begins anew)"
+                ) from error
             except BaseException:
                 connection.rollback()
                 raise

@@ -37,7 +37,7 @@ def started(oracle: Oracle, process: Process, operation: Operation) -> None:
 def cancelled(oracle: Oracle, process: Process) -> None:
     """From the intent on a cancelled task waits for the end of its batch."""
     for operation in oracle.vault(process).operations.values():
-        mine = operation.process is process and operation.kind == "collect"
+        mine = operation.process is process
         if mine and operation.is_open and not process.eyes.troubled:
             oracle.broken("P5", "{} was cancelled and left half done", operation.name)
 

@@ -215,7 +215,7 @@ class Process:
         """Close what it had open, as the operating system does.
 
         Args:
-            keep: SQLite databases that lose an end of their log, as without a sync at each commit.
+            keep: SQLite databases that keep their log: each commit is synced.
             forget: databases that lose their whole log.
         """
         saved = [(path, *keep_log(path)) for path in (*keep, *forget)] if self.parts is not None else []
@@ -227,8 +227,7 @@ class Process:
             lose_log(path)
             path.write_bytes(data)
             if log and path in keep:
-                cut = log[: self.world.noise.randint(0, len(log))]
-                path.with_name(path.name + "-wal").write_bytes(cut)
+                path.with_name(path.name + "-wal").write_bytes(log)
 
     async def under_scope(self, work: Callable[[], Awaitable[T]]) -> T | None:
         """Run an operation so that it can be cancelled; None when it was."""
