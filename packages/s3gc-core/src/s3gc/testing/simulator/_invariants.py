@@ -288,7 +288,11 @@ class Oracle:
         _deletions.putting(self, process, key, body, attributes, live)
 
     def restored(self, process: Process, key: str, said: Sequence[str], before: BackupRecord | None) -> None:
-        """A restore of one key says what it did; ``before`` is the version that was removed last."""
+        """A restore of one key says what it did; ``before`` is the version that was removed last.
+
+        None: a crash or a full disk hid that removal, and the journal learnt of it in the restore itself.
+        """
+        before = before or next((one.record for one in reversed(self.deletions) if one.key == key), None)
         live = self.world.bucket.objects.get(key)
         if key not in said or live is None or live.by != process.name:
             return
