@@ -130,6 +130,21 @@ class ObjectStore(abc.ABC):
     async def now(self) -> datetime:
         """The store's own clock. Also proof that the bucket exists and answers."""
 
+    def scan(self) -> AsyncIterator[Sequence[ObjectInfo]]:
+        """All objects of the bucket, each key exactly once, in pages that may come in any order.
+
+        For a caller who needs everything and no order: a store may then list several parts of the bucket
+        at once. Within a page keys strictly increase, and pages don't overlap: between the first and the
+        last key of one lies no key of another. Ambiguous objects are yielded as by :meth:`list`, and may
+        stand out of order. An object written or deleted meanwhile may be in it or not. Close the iterator
+        (``contextlib.aclosing``) when leaving early.
+
+        Raises:
+            StoreError: while iterating, for every reason that :meth:`list` has. What was yielded before is
+                then no complete listing.
+        """
+        return self.list()
+
     async def stat(self, key: str) -> ObjectInfo | None:
         """As ``head``, without attributes; cheaper where the store allows it."""
         found = await self.head(key)
