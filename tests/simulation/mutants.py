@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, asynccontextmanager, contextmanager
 from contextvars import ContextVar
+from datetime import timedelta
 from typing import Any
 from unittest.mock import patch
 
@@ -469,6 +470,22 @@ MUTANTS: Sequence[Mutant] = (
         "P4",
         _replaced(sweep, "is_gone", _not_held),
         ("faulty store",),
+    ),
+    Mutant(
+        "request_life",
+        "Still there after a lost answer counts as kept only once the request can't arrive any more",
+        "sweep.request_life",
+        "P4",
+        _replaced(sweep, "request_life", lambda parts: timedelta(0)),
+        ("late deletes",),
+    ),
+    Mutant(
+        "request_life_of_the_dead",
+        "Recovery waits until the last request of the process that died can't arrive any more",
+        "recovery._still_there",
+        "P4",
+        _replaced(recovery, "request_life", lambda parts: timedelta(0)),
+        ("late deletes",),
     ),
     Mutant(
         "fsync",

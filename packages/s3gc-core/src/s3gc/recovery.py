@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from datetime import timedelta
 
+import anyio
 from attrs import define, field
 
 from s3gc import gates, journal_events
@@ -13,7 +15,7 @@ from s3gc.confirm import confirm, confirm_operation
 from s3gc.errors import VaultCorrupt
 from s3gc.model import BackupRecord, JournalDraft, JournalEntry, ObjectInfo
 from s3gc.parts import Parts
-from s3gc.sweep import deletion_draft
+from s3gc.sweep import deletion_draft, request_life
 from s3gc.vault.records import record_from_json
 
 _ENDS = frozenset(
@@ -61,8 +63,7 @@ async def recover(parts: Parts) -> None:
                     f"the journal has an intent to delete {key!r} in {operation_id} without a backup: "
                     "run audit verify"
                 )
-            found = await parts.store.stat(key)
-            if found is not None and same_object(_listed(record), found):
+            if await _still_there(parts, record, intent):
                 drafts.append(
                     JournalDraft(
                         journal_events.DELETE_SKIPPED,
@@ -98,6 +99,23 @@ async def recover(parts: Parts) -> None:
         parts.emit(
             "operation_recovered", operation_id=operation_id, deleted=len(deleted), resurrected=len(back)
         )
+
+
+async def _still_there(parts: Parts, record: BackupRecord, intent: JournalEntry) -> bool:
+    """Whether the upload that was to be deleted is there, once no request of before can take it any more.
+
+    The process that died may have sent its delete in its last moment: see :func:`s3gc.sweep.is_gone`.
+    """
+    listed = _listed(record)
+    found = await parts.store.stat(record.key)
+    if found is None or not same_object(listed, found):
+        return False
+    life = request_life(parts)
+    left = min(life, life - (parts.clock.now() - intent.at))  # also when the clock went back
+    if left > timedelta(0):
+        await anyio.sleep(left.total_seconds())
+        found = await parts.store.stat(record.key)
+    return found is not None and same_object(listed, found)
 
 
 async def _read(parts: Parts, operation_id: str) -> _Open:

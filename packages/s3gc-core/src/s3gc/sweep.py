@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import anyio
 from attrs import Factory, define, frozen
@@ -52,7 +52,10 @@ FAILED_BATCHES = 3
 """The sweep ends after so many failed batches in a row: the store is down, not one object."""
 
 LOOKS = 5
-"""How often to look whether an object is gone when a delete's answer was lost, with growing pauses."""
+"""Looks in a row that may fail when a delete's answer was lost."""
+
+FIRST_LOOK = 0.5
+"""Seconds until the second look; each pause is twice the one before."""
 
 
 @define
@@ -435,17 +438,36 @@ def deletion_draft(record: BackupRecord, operation_id: str, *, recovered: bool =
     return JournalDraft(journal_events.DELETED, operation_id, record.key, data)
 
 
+def request_life(parts: Parts) -> timedelta:
+    """How long a request that nobody waits for any more may still be carried out (safety case, A8)."""
+    return parts.config.safety.lease_margin
+
+
 async def is_gone(parts: Parts, listed: ObjectInfo) -> bool:
-    """Look whether an object is gone after a delete whose answer was lost.
+    """Look whether this very upload is gone after a delete whose answer was lost.
+
+    Until :func:`request_life` is over, "it is still there" is no answer.
 
     Raises:
         StoreError: the store doesn't answer; the intent stays open in the journal for the next start.
     """
-    for attempt in range(LOOKS):
+    left = request_life(parts).total_seconds()
+    pause = FIRST_LOOK
+    failed = 0
+    while True:
         try:
-            return await parts.store.stat(listed.key) is None
+            found = await parts.store.stat(listed.key)
         except StoreError:
-            if attempt == LOOKS - 1:
+            failed += 1
+            if failed == LOOKS:
                 raise
-            await anyio.sleep(0.5 * 2**attempt)
-    raise AssertionError("unreachable")
+        else:
+            failed = 0
+            if found is None:
+                return True
+            if left <= 0:
+                return not same_object(listed, found)
+        pause = min(pause, left) if left > 0 else FIRST_LOOK
+        await anyio.sleep(pause)
+        left -= pause
+        pause *= 2

@@ -29,6 +29,9 @@ T = TypeVar("T")
 SLOW_ANSWERS = 0.3
 """How many answers take a while of their own: between them and their cause others may act."""
 
+LATE = (0.0, 0.2, 3.0, 40.0)
+"""Seconds after which a request that nobody waits for may arrive: less than ``lease_margin`` (assumption A8)."""
+
 LANDS = 0.5
 """How likely a request that was on its way still arrives after its process was killed."""
 
@@ -121,7 +124,7 @@ class Process:
         if self.dead:
             if writes and world.noise.random() < LANDS:
                 world.story.say(self.name, "its last {} arrives all the same", what)
-                land()
+                world.later(world.noise.choice(LATE), lambda: self._arrive_late(what, land))
             raise Crashed
         self.eyes.troubled |= fault in ("fail", "vanish", "late", "lost")
         if fault == "fail":
@@ -129,7 +132,7 @@ class Process:
         if fault == "vanish":
             raise StoreError("timed out; nothing had happened (simulated)", outcome_unknown=True)
         if fault == "late":
-            world.later(world.noise.choice((0.2, 3.0, 40.0, 400.0)), lambda: self._arrive_late(what, land))
+            world.later(world.noise.choice(LATE), lambda: self._arrive_late(what, land))
             raise StoreError("timed out; it is still on its way (simulated)", outcome_unknown=True)
         result = land()
         await self._answered()
