@@ -221,7 +221,7 @@ async def content(registry: Registry) -> Content:
     def work(connection: Any) -> Content:
         return {
             (table, row, column, value)
-            for table, row, column, value in connection.exec_driver_sql(
+            for table, row, column, value in connection.execute(
                 "SELECT c.tbl, r.row_id, c.col, r.key_hash FROM refs r JOIN columns c ON c.id = r.col"
                 " WHERE c.source = 'db'"
             )
@@ -234,7 +234,7 @@ async def touched(registry: Registry) -> dict[int, datetime]:
     def work(connection: Any) -> dict[int, datetime]:
         return {
             value: datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=at)
-            for value, at in connection.exec_driver_sql("SELECT key_hash, at FROM touched")
+            for value, at in connection.execute("SELECT key_hash, at FROM touched")
         }
 
     return await registry._database.run(work)

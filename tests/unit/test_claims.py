@@ -152,7 +152,7 @@ async def test_a_doom_comes_before_a_claim_or_after_it(
 async def test_a_claim_is_on_disk_when_it_is_told(registry: Registry) -> None:
     """A claim is a promise that nothing can make again: it must outlive the machine's next crash."""
     await registry.claims.add("a", NOW + HOUR, "1")
-    found = await registry._database.run(lambda c: c.exec_driver_sql("PRAGMA synchronous").scalar_one())
+    found = await registry._database.run(lambda c: c.execute("PRAGMA synchronous").fetchone()[0])
     assert found == 2, "FULL"
 
 
@@ -168,7 +168,7 @@ async def test_a_claim_lets_grace_begin_anew(registry: Registry) -> None:
 
     async def observations() -> int:
         rows = await registry._database.run(
-            lambda c: c.exec_driver_sql("SELECT observations FROM unreferenced WHERE key = 'a'").fetchall()
+            lambda c: c.execute("SELECT observations FROM unreferenced WHERE key = 'a'").fetchall()
         )
         return len(rows)
 
@@ -203,7 +203,7 @@ async def test_release_ends_one_of_our_own(registry: Registry, other: Registry) 
 
 
 async def test_a_registry_that_cannot_be_used(registry: Registry, tmp_path: Path) -> None:
-    await registry._database.run(lambda c: c.exec_driver_sql("PRAGMA busy_timeout=0").fetchall())
+    await registry._database.run(lambda c: c.execute("PRAGMA busy_timeout=0").fetchall())
     process = sqlite3.connect(tmp_path / "registry.sqlite3", isolation_level=None)
     process.execute("BEGIN IMMEDIATE")
     with pytest.raises(S3GCError, match="locked"):

@@ -11,7 +11,6 @@ from typing import Any
 import anyio
 import pytest
 from attrs import evolve
-from sqlalchemy import Connection
 
 from fixtures_kernel import FREE, LIVE, Bench, Following, Scanned, anyio_backend, bench, held_by  # noqa: F401
 from s3gc import Safety
@@ -171,15 +170,20 @@ async def test_a_crash_before_the_position_is_written_undoes_the_rows(
         bench.source.write("2", "free/1")
         bench.source.remove("1")
         bench.source.per_batch = 2
-        run = Connection.exec_driver_sql
+        database = gc._parts.registry._database
 
-        def dies(self: Connection, statement: str, *parameters: Any) -> Any:
-            if statement.startswith("UPDATE sources SET position"):
-                raise SourceError("killed here")
-            return run(self, statement, *parameters)
+        class Dies:
+            def __getattr__(self, name: str) -> Any:
+                return getattr(connection, name)
 
+            def execute(self, statement: str, *parameters: Any) -> Any:
+                if statement.startswith("UPDATE sources SET position"):
+                    raise SourceError("killed here")
+                return connection.execute(statement, *parameters)
+
+        connection: Any = database._connection
         with monkeypatch.context() as patched:
-            patched.setattr(Connection, "exec_driver_sql", dies)
+            patched.setattr(database, "_connection", Dies())
             with pytest.raises(CycleHeld, match="killed here"):
                 await gc.plan()
         assert await references.count_of("free/1") == 0

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection
 
 from fixtures_kernel import (  # noqa: F401
     DAY,
@@ -162,15 +161,20 @@ async def test_a_loss_and_the_end_of_every_grace_are_one(
         await gc.plan()
         bench.clock.advance(4 * DAY)
         bench.source.lose_log()
-        run = Connection.exec_driver_sql
+        database = gc._parts.registry._database
 
-        def dies(self: Connection, statement: str, *parameters: Any) -> Any:
-            if statement == "DELETE FROM unreferenced":
-                raise SourceError("killed here")
-            return run(self, statement, *parameters)
+        class Dies:
+            def __getattr__(self, name: str) -> Any:
+                return getattr(connection, name)
 
+            def execute(self, statement: str, *parameters: Any) -> Any:
+                if statement == "DELETE FROM unreferenced":
+                    raise SourceError("killed here")
+                return connection.execute(statement, *parameters)
+
+        connection: Any = database._connection
         with monkeypatch.context() as patched:
-            patched.setattr(Connection, "exec_driver_sql", dies)
+            patched.setattr(database, "_connection", Dies())
             with pytest.raises(CycleHeld, match="killed here"):
                 await gc.plan()
         assert held_by(await gc.plan()) == [LOST]

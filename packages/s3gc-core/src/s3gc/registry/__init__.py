@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from datetime import datetime
-
-from sqlalchemy import Connection
+from sqlite3 import Connection
 
 from s3gc.errors import S3GCError
 from s3gc.registry._claims import Claims
@@ -54,8 +53,8 @@ class Registry:
 
     async def _pin(self, store_url: str) -> str:
         def work(connection: Connection) -> str:
-            connection.exec_driver_sql("INSERT OR IGNORE INTO meta VALUES ('store', ?)", (store_url,))
-            return str(connection.exec_driver_sql("SELECT value FROM meta WHERE name = 'store'").scalar_one())
+            connection.execute("INSERT OR IGNORE INTO meta VALUES ('store', ?)", (store_url,))
+            return str(connection.execute("SELECT value FROM meta WHERE name = 'store'").fetchone()[0])
 
         return await self._database.run(work)
 
@@ -63,7 +62,7 @@ class Registry:
         """Let one breaker pass as long as its cause lasts."""
 
         def work(connection: Connection) -> None:
-            connection.exec_driver_sql(
+            connection.execute(
                 "INSERT OR REPLACE INTO acknowledged VALUES (?, ?, ?, ?)",
                 (code, subject, reason, at.isoformat()),
             )
@@ -74,7 +73,7 @@ class Registry:
         """The (code, subject) pairs that were acknowledged."""
 
         def work(connection: Connection) -> frozenset[tuple[str, str]]:
-            rows = connection.exec_driver_sql("SELECT code, subject FROM acknowledged").fetchall()
+            rows = connection.execute("SELECT code, subject FROM acknowledged").fetchall()
             return frozenset((code, subject) for code, subject in rows)
 
         return await self._database.run(work)
@@ -83,15 +82,13 @@ class Registry:
         """Forget acknowledgements whose cause is over: the next time it needs a new decision."""
 
         def work(connection: Connection) -> None:
-            for code, subject in connection.exec_driver_sql(
-                "SELECT code, subject FROM acknowledged"
-            ).fetchall():
+            for code, subject in connection.execute("SELECT code, subject FROM acknowledged").fetchall():
                 if (code, subject) not in still_tripped:
-                    connection.exec_driver_sql(
+                    connection.execute(
                         "DELETE FROM acknowledged WHERE code = ? AND subject = ?", (code, subject)
                     )
 
-        await self._database.run(work)
+        await self._database.run(work, writes=True)
 
     async def aclose(self) -> None:
         await self._database.aclose()

@@ -10,11 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
+from sqlite3 import Connection, DatabaseError
 from typing import TYPE_CHECKING, TypeVar
 
 from attrs import frozen
-from sqlalchemy import Connection
-from sqlalchemy.exc import DatabaseError
 
 from s3gc.errors import S3GCError
 from s3gc.registry._times import micros, moment
@@ -72,12 +71,12 @@ class Claims:
 
         def work(connection: Connection) -> bool:
             # The write comes first and takes the lock: no key is doomed between it and the look.
-            connection.exec_driver_sql(
+            connection.execute(
                 "INSERT INTO claims (key, until, id) VALUES (?, ?, ?)"
                 " ON CONFLICT (key, id) DO UPDATE SET until = excluded.until",
                 (key, micros(until), id),
             )
-            connection.exec_driver_sql("DELETE FROM unreferenced WHERE key = ?", (key,))
+            connection.execute("DELETE FROM unreferenced WHERE key = ?", (key,))
             return _is_doomed(connection, key)
 
         return await self._run(work)
@@ -98,7 +97,7 @@ class Claims:
         """
 
         def work(connection: Connection) -> None:
-            connection.exec_driver_sql("DELETE FROM claims WHERE key = ? AND id = ?", (key, id))
+            connection.execute("DELETE FROM claims WHERE key = ? AND id = ?", (key, id))
 
         await self._run(work)
 
@@ -119,20 +118,19 @@ class Claims:
         ours = f"{self._owner}."
 
         def work(connection: Connection) -> bool:
-            _begin(connection)
-            first = connection.exec_driver_sql(
+            first = connection.execute(
                 "SELECT id FROM claims WHERE key = ? AND substr(id, 1, ?) = ? AND until > ?"
                 " ORDER BY until, id LIMIT 1",
                 (key, len(ours), ours, micros(now)),
-            ).first()
+            ).fetchone()
             if first is None:
                 return False
-            connection.exec_driver_sql(
+            connection.execute(
                 "UPDATE claims SET until = ? WHERE key = ? AND id = ?", (micros(now), key, first[0])
             )
             return True
 
-        return await self._run(work)
+        return await self._run(work, writes=True)
 
     # ------------------------------------------------------------------ the collector's side
 
@@ -159,19 +157,18 @@ class Claims:
         """
 
         def work(connection: Connection) -> frozenset[str]:
-            # First the lock, then the look: another process may not claim in between.
-            _begin(connection)
             claimed = frozenset(_active(connection, keys, since - _TICK))
             rows = [(key, operation) for key in keys if key not in claimed]
             if rows:
-                connection.exec_driver_sql(
+                connection.executemany(
                     "INSERT INTO doomed (key, operation) VALUES (?, ?)"
                     " ON CONFLICT (key) DO UPDATE SET operation = excluded.operation",
                     rows,
                 )
             return claimed
 
-        return await self._run(work) if keys else frozenset()
+        # First the lock, then the look: another process may not claim in between.
+        return await self._run(work, writes=True) if keys else frozenset()
 
     async def spare(self, operation: str) -> None:
         """What this operation doomed is settled: deleted and confirmed, put back, or never deleted.
@@ -181,7 +178,7 @@ class Claims:
         """
 
         def work(connection: Connection) -> None:
-            connection.exec_driver_sql("DELETE FROM doomed WHERE operation = ?", (operation,))
+            connection.execute("DELETE FROM doomed WHERE operation = ?", (operation,))
 
         await self._run(work)
 
@@ -193,7 +190,7 @@ class Claims:
         """
 
         def work(connection: Connection) -> None:
-            connection.exec_driver_sql("DELETE FROM doomed")
+            connection.execute("DELETE FROM doomed")
 
         await self._run(work)
 
@@ -205,7 +202,7 @@ class Claims:
         """
 
         def work(connection: Connection) -> None:
-            connection.exec_driver_sql("DELETE FROM claims WHERE until <= ?", (micros(now),))
+            connection.execute("DELETE FROM claims WHERE until <= ?", (micros(now),))
 
         await self._run(work)
 
@@ -217,42 +214,37 @@ class Claims:
         """
 
         def work(connection: Connection) -> list[Claim]:
-            rows = connection.exec_driver_sql(
+            rows = connection.execute(
                 "SELECT key, until, id FROM claims WHERE until > ? ORDER BY key, until, id", (micros(now),)
             )
             return [Claim(key, moment(until), id) for key, until, id in rows]
 
         return await self._run(work)
 
-    async def _run(self, work: Callable[[Connection], T]) -> T:
+    async def _run(self, work: Callable[[Connection], T], *, writes: bool = False) -> T:
         try:
-            return await self._database.run(work)
+            return await self._database.run(work, writes=writes)
         except S3GCError as error:
             if not isinstance(error.__cause__, DatabaseError):
                 raise
             raise S3GCError(
-                f"the registry could not be used for claims ({error.__cause__.orig}): if it is locked, a "
+                f"the registry could not be used for claims ({error.__cause__}): if it is locked, a "
                 "cycle is writing a lot into it, try again; nothing was changed"
             ) from error.__cause__
 
 
-def _begin(connection: Connection) -> None:
-    """Take the write lock now. The driver would begin at the first write, and share the lock until then."""
-    connection.exec_driver_sql("BEGIN IMMEDIATE")
-
-
 def _is_doomed(connection: Connection, key: str) -> bool:
-    return connection.exec_driver_sql("SELECT 1 FROM doomed WHERE key = ?", (key,)).first() is not None
+    return connection.execute("SELECT 1 FROM doomed WHERE key = ?", (key,)).fetchone() is not None
 
 
 def _active(connection: Connection, keys: Iterable[str], now: datetime) -> dict[str, datetime]:
     at = micros(now)
-    if connection.exec_driver_sql("SELECT 1 FROM claims WHERE until > ? LIMIT 1", (at,)).first() is None:
+    if connection.execute("SELECT 1 FROM claims WHERE until > ? LIMIT 1", (at,)).fetchone() is None:
         return {}
     found: dict[str, datetime] = {}
     for some in _chunks(list(keys)):
         marks = ", ".join("?" * len(some))
-        rows = connection.exec_driver_sql(
+        rows = connection.execute(
             f"SELECT key, MAX(until) FROM claims WHERE until > ? AND key IN ({marks}) GROUP BY key",
             (at, *some),
         )

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-
-from sqlalchemy import Connection
+from sqlite3 import Connection
 
 
 class Columns:
@@ -24,13 +23,13 @@ class Columns:
         name = (source, table, column, folder)
         number = self._known.get(name)
         if number is None:
-            connection.exec_driver_sql(
+            connection.execute(
                 "INSERT OR IGNORE INTO columns (source, tbl, col, folder) VALUES (?, ?, ?, ?)", name
             )
             number = self._known[name] = int(
-                connection.exec_driver_sql(
+                connection.execute(
                     "SELECT id FROM columns WHERE source = ? AND tbl = ? AND col = ? AND folder = ?", name
-                ).scalar_one()
+                ).fetchone()[0]
             )
             self._tables.pop((source, table), None)
         return number
@@ -41,7 +40,7 @@ class Columns:
         if found is None:
             found = self._tables[source, table] = [
                 (str(name), int(number))
-                for name, number in connection.exec_driver_sql(
+                for name, number in connection.execute(
                     "SELECT col, id FROM columns WHERE source = ? AND tbl = ?", (source, table)
                 )
             ]

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+import sqlite3
+from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
+from sqlite3 import Connection
 from typing import TypeVar
 
 import anyio
-from sqlalchemy import Connection, create_engine, event
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, DatabaseError
-from sqlalchemy.pool import StaticPool
 
 from s3gc import _threads
 from s3gc.errors import ConfigError, S3GCError
@@ -22,6 +22,12 @@ CACHE_KIB = 8 * 1024
 """SQLite's page cache. Fixed, so that memory doesn't grow with the bucket."""
 
 SCHEMA_VERSION = 2
+
+_BUSY = timedelta(seconds=30)
+"""How long to wait for another process's write."""
+
+# The driver's name (``sqlite+aiosqlite``), a host and options (``?timeout=5``) say nothing here.
+_URL = re.compile(r"(?P<kind>\w+)(?:\+\w+)*://[^/?]*(?:/(?P<path>[^?]*))?(?:\?.*)?")
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -81,90 +87,93 @@ class Database:
         await _threads.run(self._open, limiter=self._limiter)
 
     def _open(self) -> None:
-        engine = create_engine(
-            f"sqlite:///{self._path}", poolclass=StaticPool, connect_args={"check_same_thread": False}
-        )
-
-        @event.listens_for(engine, "connect")
-        def _pragmas(dbapi: object, _record: object) -> None:
-            cursor = dbapi.cursor()  # type: ignore[attr-defined]
-            cursor.execute("PRAGMA journal_mode=WAL")
-            # A followed source releases its changes once they are applied here: by then they are on the disk.
-            cursor.execute("PRAGMA synchronous=FULL")
-            cursor.execute(f"PRAGMA cache_size=-{CACHE_KIB}")
-            cursor.execute("PRAGMA busy_timeout=30000")
-            cursor.close()
-
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            self._connection = engine.connect()
-            for statement in SCHEMA.split(";\n"):
-                if statement.strip():
-                    self._connection.exec_driver_sql(statement)
-            self._connection.commit()
-            found = self._connection.exec_driver_sql("PRAGMA user_version").scalar_one()
+            # isolation_level: transactions begin where `run` says so, and nowhere else.
+            connection = self._connection = sqlite3.connect(
+                self._path, timeout=_BUSY.total_seconds(), isolation_level=None, check_same_thread=False
+            )
+            connection.execute("PRAGMA journal_mode=WAL")
+            # A followed source releases its changes once they are applied here: by then they are on the disk.
+            connection.execute("PRAGMA synchronous=FULL")
+            connection.execute(f"PRAGMA cache_size=-{CACHE_KIB}")
+            for statement in _statements(SCHEMA):
+                connection.execute(statement)
+            (found,) = connection.execute("PRAGMA user_version").fetchone()
             if found == 0:
-                self._connection.exec_driver_sql(f"PRAGMA user_version={SCHEMA_VERSION}")
-                self._connection.commit()
+                connection.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
             elif found != SCHEMA_VERSION:
                 raise S3GCError(
                     f"registry {self._path} has schema version {found}, this s3gc knows {SCHEMA_VERSION}: "
                     "update s3gc, or move the file away (it is rebuilt from the sources; grace begins anew)"
                 )
-        except (DatabaseError, OSError) as error:
-            why = error.orig if isinstance(error, DatabaseError) else error
+        except (sqlite3.DatabaseError, OSError) as error:
             raise S3GCError(
-                f"registry {self._path} can't be used ({why}): check the folder's permissions, or move "
+                f"registry {self._path} can't be used ({error}): check the folder's permissions, or move "
                 "the file away (it is rebuilt from the sources; grace begins anew)"
             ) from None
 
-    def reset_scratch(self, connection: Connection) -> None:
+    async def clear_scratch(self) -> None:
         """Begin with an empty scratch database. It holds one cycle's listing and staged references."""
-        connection.commit()
-        attached = [row[1] for row in connection.exec_driver_sql("PRAGMA database_list")]
-        connection.commit()
-        if "scratch" in attached:
-            connection.exec_driver_sql("DETACH DATABASE scratch")
-            connection.commit()
+        await self._in_thread(self._clear_scratch)
+
+    def _clear_scratch(self, connection: Connection) -> None:
+        """Outside a transaction: neither attaching nor these pragmas work in one."""
+        if self._attached:
+            connection.execute("DETACH DATABASE scratch")
+            self._attached = False
         for leftover in (self._scratch, self._scratch.with_name(self._scratch.name + "-journal")):
             leftover.unlink(missing_ok=True)
-        connection.exec_driver_sql("ATTACH DATABASE ? AS scratch", (str(self._scratch),))
+        connection.execute("ATTACH DATABASE ? AS scratch", (str(self._scratch),))
         self._attached = True
         # Scratch only: a crash throws it away, so it needs neither journal nor sync.
-        connection.exec_driver_sql("PRAGMA scratch.journal_mode=OFF")
-        connection.exec_driver_sql("PRAGMA scratch.synchronous=OFF")
-        connection.exec_driver_sql(f"PRAGMA scratch.cache_size=-{CACHE_KIB}")
-        for statement in SCRATCH.split(";\n"):
-            if statement.strip():
-                connection.exec_driver_sql(statement)
-        connection.commit()
+        connection.execute("PRAGMA scratch.journal_mode=OFF")
+        connection.execute("PRAGMA scratch.synchronous=OFF")
+        connection.execute(f"PRAGMA scratch.cache_size=-{CACHE_KIB}")
+        for statement in _statements(SCRATCH):
+            connection.execute(statement)
 
-    async def run(self, work: Callable[[Connection], T], *, scratch: bool = False) -> T:
-        """Run ``work`` in the registry's thread, in one transaction; the scratch database if asked for."""
+    async def run(self, work: Callable[[Connection], T], *, scratch: bool = False, writes: bool = False) -> T:
+        """Run ``work`` in the registry's thread, in one transaction.
+
+        Args:
+            scratch: it needs the scratch database, even if there was no listing yet.
+            writes: take the write lock first, and wait for it. Needed where it looks before it writes: what
+                it saw then still holds when it writes, whatever other processes do.
+        """
+
+        def transaction(connection: Connection) -> T:
+            if scratch and not self._attached:
+                self._clear_scratch(connection)
+            connection.execute("BEGIN IMMEDIATE" if writes else "BEGIN")
+            result = work(connection)
+            connection.commit()
+            return result
+
+        return await self._in_thread(transaction)
+
+    async def _in_thread(self, work: Callable[[Connection], T]) -> T:
+        """Whatever goes wrong, no transaction stays open."""
         if self._limiter is None:
             raise S3GCError("the registry is not open")
 
-        def transaction() -> T:
+        def guarded() -> T:
             connection = self._connection
             if connection is None:
                 raise S3GCError("the registry is closed")
             try:
-                if scratch and not self._attached:
-                    self.reset_scratch(connection)
-                result = work(connection)
-                connection.commit()
-            except DatabaseError as error:
+                return work(connection)
+            except sqlite3.DatabaseError as error:
                 connection.rollback()
                 raise S3GCError(
-                    f"the registry {self._path} could not be used ({error.orig}): look after its disk; if "
+                    f"the registry {self._path} could not be used ({error}): look after its disk; if "
                     "the file is damaged, move it away (it is rebuilt from the sources; grace begins anew)"
                 ) from error
             except BaseException:
                 connection.rollback()
                 raise
-            return result
 
-        return await _threads.run(transaction, limiter=self._limiter)
+        return await _threads.run(guarded, limiter=self._limiter)
 
     async def aclose(self) -> None:
         if self._limiter is not None:
@@ -172,12 +181,14 @@ class Database:
 
     def _close(self) -> None:
         if self._connection is not None:
-            engine = self._connection.engine
             self._connection.close()
-            engine.dispose()
             self._connection = None
             if self._attached:  # else it is another process's
                 self._scratch.unlink(missing_ok=True)
+
+
+def _statements(script: str) -> Iterator[str]:
+    return (statement for statement in script.split(";\n") if statement.strip())
 
 
 def path_of(url: str) -> Path:
@@ -188,10 +199,10 @@ def path_of(url: str) -> Path:
     """
     if "://" not in url:
         return Path(url)
-    try:
-        parsed = make_url(url)
-    except ArgumentError:
-        raise ConfigError(f"registry_url {url!r} is not a database URL: write sqlite:///path") from None
-    if parsed.get_backend_name() != "sqlite" or not parsed.database or parsed.database == ":memory:":
+    parsed = _URL.fullmatch(url)
+    if parsed is None:
+        raise ConfigError(f"registry_url {url!r} is not a database URL: write sqlite:///path")
+    path = parsed["path"]
+    if parsed["kind"] != "sqlite" or not path or path == ":memory:":
         raise ConfigError("registry_url must be sqlite:///path/to/file: other databases aren't supported yet")
-    return Path(parsed.database)
+    return Path(path)

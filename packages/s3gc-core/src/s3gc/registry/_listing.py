@@ -5,9 +5,9 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
+from sqlite3 import Connection
 
 from attrs import frozen
-from sqlalchemy import Connection
 
 from s3gc.model import Candidate, ObjectInfo
 from s3gc.registry._database import Database
@@ -50,14 +50,14 @@ class Listing:
 
     async def begin(self) -> None:
         """Forget the listing before."""
-        await self._database.run(self._database.reset_scratch)
+        await self._database.clear_scratch()
         self._count = 0
 
     async def add(self, page: Sequence[ObjectInfo]) -> None:
         """Take a page of the listing."""
 
         def work(connection: Connection) -> None:
-            connection.exec_driver_sql(
+            connection.executemany(
                 "INSERT INTO scratch.listing (key, key_hash, size, etag, modified, version_id, storage_class,"
                 " ambiguous) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
                 [
@@ -83,7 +83,7 @@ class Listing:
         """The listing is complete: make it searchable by key."""
 
         def work(connection: Connection) -> None:
-            connection.exec_driver_sql("CREATE INDEX scratch.listed ON listing (key_hash)")
+            connection.execute("CREATE INDEX scratch.listed ON listing (key_hash)")
 
         await self._database.run(work)
 
@@ -100,22 +100,22 @@ class Listing:
         """
 
         def page(connection: Connection, after: int) -> int | None:
-            rows = connection.exec_driver_sql(
+            rows = connection.execute(
                 "SELECT n, key FROM scratch.listing WHERE n > ? ORDER BY n LIMIT ?", (after, _PAGE)
             ).fetchall()
             found = [(n, protectors(key)) for n, key in rows]
             for kind in (0, 1):
                 hashes = [(n, value) for n, by_kind in found for value in by_kind[kind]]
                 if hashes:
-                    connection.exec_driver_sql("DELETE FROM scratch.protectors")
-                    connection.exec_driver_sql("INSERT INTO scratch.protectors VALUES (?, ?)", hashes)
-                    connection.exec_driver_sql(
+                    connection.execute("DELETE FROM scratch.protectors")
+                    connection.executemany("INSERT INTO scratch.protectors VALUES (?, ?)", hashes)
+                    connection.execute(
                         "INSERT OR IGNORE INTO scratch.spared SELECT p.n, ? FROM scratch.protectors p"
                         " WHERE EXISTS (SELECT 1 FROM refs r WHERE r.key_hash = p.key_hash)",
                         (kind,),
                     )
                     # A change that spoke of the folder or the parent spoke of the key.
-                    connection.exec_driver_sql(
+                    connection.execute(
                         "INSERT INTO touched SELECT l.key_hash, MAX(t.at) FROM scratch.protectors p"
                         " JOIN touched t ON t.key_hash = p.key_hash JOIN scratch.listing l ON l.n = p.n"
                         " WHERE true GROUP BY l.key_hash"
@@ -125,14 +125,14 @@ class Listing:
 
         after: int | None = 0
         while after is not None:
-            after = await self._database.run(functools.partial(page, after=after))
+            after = await self._database.run(functools.partial(page, after=after), writes=True)
 
         def count(connection: Connection) -> dict[str, int]:
-            row = connection.exec_driver_sql(
+            row = connection.execute(
                 "SELECT COALESCE(SUM(1 - s.derived), 0), COALESCE(SUM(s.derived), 0) FROM scratch.spared s"
                 " JOIN scratch.listing l ON l.n = s.n"
                 " WHERE NOT EXISTS (SELECT 1 FROM refs r WHERE r.key_hash = l.key_hash)"
-            ).one()
+            ).fetchone()
             return {"by_folder": int(row[0]), "derived": int(row[1])}
 
         return await self._database.run(count)
@@ -144,7 +144,7 @@ class Listing:
             one = "SELECT key FROM scratch.listing WHERE key_hash = ?"
             found = []
             for value, key in hashes.items():
-                rows = connection.exec_driver_sql(one, (value,)).fetchall()
+                rows = connection.execute(one, (value,)).fetchall()
                 if any(row[0] == key for row in rows):
                     found.append(key)
             return found
@@ -159,7 +159,7 @@ class Listing:
         """
 
         def work(connection: Connection) -> None:
-            run = connection.exec_driver_sql
+            run = connection.execute
             run("DELETE FROM unreferenced WHERE key IN (" + _TOUCHED_KEYS + ")")
             run(
                 "INSERT INTO unreferenced (key, etag, modified, since, observations, cycle)"
@@ -182,16 +182,13 @@ class Listing:
                 " FROM scratch.listing l JOIN unreferenced u ON u.key = l.key"
             )
 
-        await self._database.run(work)
+        await self._database.run(work, writes=True)
 
     async def candidates(self, now: datetime, *, after: int = 0, limit: int = 5_000) -> CandidatePage:
         """A page of listed objects that no reference names. Unobserved ones count as free since ``now``."""
 
         def work(connection: Connection) -> CandidatePage:
-            # The driver's own cursor: SQLAlchemy's rows would double the time of this, the longest query.
-            cursor = connection.connection.cursor()
-            rows = cursor.execute(_CANDIDATES, (after, limit)).fetchall()
-            cursor.close()
+            rows = connection.execute(_CANDIDATES, (after, limit)).fetchall()
             found = [
                 Candidate(
                     ObjectInfo(key, size, etag, moment(modified), version, storage_class, bool(odd)),
@@ -215,12 +212,10 @@ class Listing:
 
         def work(connection: Connection) -> list[Candidate]:
             found: list[Candidate] = []
-            spoken = bool(connection.exec_driver_sql("SELECT 1 FROM touched LIMIT 1").first())
+            spoken = bool(connection.execute("SELECT 1 FROM touched LIMIT 1").fetchone())
             for info in objects:
                 touched = _spoken_of(connection, info.key, protectors) if spoken else None
-                row = connection.exec_driver_sql(
-                    one, (info.key, info.etag, micros(info.last_modified))
-                ).first()
+                row = connection.execute(one, (info.key, info.etag, micros(info.last_modified))).fetchone()
                 if touched is not None:
                     found.append(Candidate(info, moment(touched), 0))
                 else:
@@ -233,7 +228,7 @@ class Listing:
         """These keys turned out to be referenced, or were restored: their grace begins anew."""
 
         def work(connection: Connection) -> None:
-            connection.exec_driver_sql("DELETE FROM unreferenced WHERE key = ?", [(key,) for key in keys])
+            connection.executemany("DELETE FROM unreferenced WHERE key = ?", [(key,) for key in keys])
 
         if keys:
             await self._database.run(work)
@@ -247,10 +242,10 @@ def _spoken_of(connection: Connection, key: str, protectors: Protectors) -> int 
     for start in range(0, len(hashes), _CHUNK):
         some = hashes[start : start + _CHUNK]
         marks = ", ".join("?" * len(some))
-        at = connection.exec_driver_sql(
+        at = connection.execute(
             f"SELECT MAX(at) FROM touched WHERE key_hash IN ({marks})",
             some,
-        ).scalar_one()
+        ).fetchone()[0]
         if at is not None:
             moments.append(int(at))
     return max(moments, default=None)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
+from sqlite3 import Connection
 
 from attrs import frozen
-from sqlalchemy import Connection
 
 from s3gc.model import ChangeBatch, Column, Position, Reference
 from s3gc.registry._columns import Columns
@@ -51,8 +51,8 @@ class References:
         """Empty the stage."""
 
         def work(connection: Connection) -> None:
-            connection.exec_driver_sql("DROP INDEX IF EXISTS scratch.staged")
-            connection.exec_driver_sql("DELETE FROM scratch.stage")
+            connection.execute("DROP INDEX IF EXISTS scratch.staged")
+            connection.execute("DELETE FROM scratch.stage")
             self._columns.clear()  # never trust ids of a transaction that may have been undone
 
         await self._database.run(work, scratch=True)
@@ -70,7 +70,7 @@ class References:
                 )
                 for reference in references
             ]
-            connection.exec_driver_sql("INSERT INTO scratch.stage VALUES (?, ?, ?)", rows)
+            connection.executemany("INSERT INTO scratch.stage VALUES (?, ?, ?)", rows)
 
         if references:
             await self._database.run(work)
@@ -84,21 +84,21 @@ class References:
         """
 
         def work(connection: Connection) -> None:
-            connection.exec_driver_sql("CREATE INDEX scratch.staged ON stage (col, row_id, key_hash)")
-            connection.exec_driver_sql(
+            connection.execute("CREATE INDEX scratch.staged ON stage (col, row_id, key_hash)")
+            connection.execute(
                 "DELETE FROM refs WHERE col IN (SELECT id FROM columns WHERE source = ?) AND NOT EXISTS ("
                 " SELECT 1 FROM scratch.stage s"
                 " WHERE s.col = refs.col AND s.row_id = refs.row_id AND s.key_hash = refs.key_hash)",
                 (source,),
             )
-            connection.exec_driver_sql(
+            connection.execute(
                 "INSERT OR IGNORE INTO refs SELECT col, row_id, key_hash FROM scratch.stage"
                 " ORDER BY col, row_id, key_hash"
             )
             _move(connection, source, position, at, followed)
-            connection.exec_driver_sql("DROP INDEX scratch.staged")
+            connection.execute("DROP INDEX scratch.staged")
 
-        await self._database.run(work)
+        await self._database.run(work, writes=True)
 
     # ------------------------------------------------------------------ changes
 
@@ -115,9 +115,7 @@ class References:
 
         def work(connection: Connection) -> None:
             self._columns.clear()
-            row = connection.exec_driver_sql(
-                "SELECT synced FROM sources WHERE name = ?", (source,)
-            ).fetchone()
+            row = connection.execute("SELECT synced FROM sources WHERE name = ?", (source,)).fetchone()
             moment = max(row[0], micros(at)) if row else micros(at)
             change = _Change(
                 connection,
@@ -133,18 +131,18 @@ class References:
                 change.touch(key_hash(key) for key in one.named)
             change.flush()
             # `synced` stays: more batches of this catching-up may have happened since.
-            connection.exec_driver_sql(
+            connection.execute(
                 "UPDATE sources SET position = ?, ordinal = ? WHERE name = ?",
                 (batch.position.value, batch.position.ordinal, source),
             )
 
-        await self._database.run(work, scratch=True)
+        await self._database.run(work, scratch=True, writes=True)
 
     async def caught_up(self, source: str, synced: datetime) -> None:
         """All changes up to a fence that was taken after ``synced`` are applied."""
 
         def work(connection: Connection) -> None:
-            connection.exec_driver_sql(
+            connection.execute(
                 "UPDATE sources SET synced = ? WHERE name = ?",
                 (micros(synced), source),
             )
@@ -159,11 +157,11 @@ class References:
         """
 
         def work(connection: Connection) -> None:
-            connection.exec_driver_sql(
+            connection.execute(
                 "UPDATE sources SET followed = 0, lost = COALESCE(?, lost) WHERE name = ?", (why, source)
             )
-            connection.exec_driver_sql("DELETE FROM unreferenced")
-            connection.exec_driver_sql("DELETE FROM touched")
+            connection.execute("DELETE FROM unreferenced")
+            connection.execute("DELETE FROM touched")
 
         await self._database.run(work)
 
@@ -172,7 +170,7 @@ class References:
 
         def work(connection: Connection) -> None:
             for source in sources:
-                connection.exec_driver_sql("UPDATE sources SET lost = NULL WHERE name = ?", (source,))
+                connection.execute("UPDATE sources SET lost = NULL WHERE name = ?", (source,))
 
         await self._database.run(work)
 
@@ -183,29 +181,29 @@ class References:
 
         def work(connection: Connection) -> None:
             dropped = False
-            for (name,) in connection.exec_driver_sql(
+            for (name,) in connection.execute(
                 "SELECT name FROM sources UNION SELECT source FROM columns"
             ).fetchall():
                 if name not in sources:
-                    connection.exec_driver_sql(
+                    connection.execute(
                         "DELETE FROM refs WHERE col IN (SELECT id FROM columns WHERE source = ?)", (name,)
                     )
-                    connection.exec_driver_sql("DELETE FROM columns WHERE source = ?", (name,))
-                    connection.exec_driver_sql("DELETE FROM sources WHERE name = ?", (name,))
+                    connection.execute("DELETE FROM columns WHERE source = ?", (name,))
+                    connection.execute("DELETE FROM sources WHERE name = ?", (name,))
                     dropped = True
             if dropped:  # it may come back under another name, and nobody saw what it said meanwhile
-                connection.exec_driver_sql("DELETE FROM unreferenced")
-                connection.exec_driver_sql("DELETE FROM touched")
+                connection.execute("DELETE FROM unreferenced")
+                connection.execute("DELETE FROM touched")
             self._columns.clear()
 
-        await self._database.run(work)
+        await self._database.run(work, writes=True)
 
     async def states(self) -> Mapping[str, SourceState]:
         """What is held of each source, counted now: there are no counters to drift."""
 
         def work(connection: Connection) -> dict[str, SourceState]:
             counted: dict[str, int] = dict(
-                connection.exec_driver_sql(
+                connection.execute(
                     "SELECT c.source, SUM((SELECT COUNT(*) FROM refs r WHERE r.col = c.id))"
                     " FROM columns c GROUP BY c.source"
                 ).fetchall()
@@ -214,7 +212,7 @@ class References:
                 name: SourceState(
                     position, counted.get(name) or 0, good, ordinal, ordinal_good, bool(followed), lost
                 )
-                for name, position, ordinal, followed, good, ordinal_good, lost in connection.exec_driver_sql(
+                for name, position, ordinal, followed, good, ordinal_good, lost in connection.execute(
                     "SELECT name, position, ordinal, followed, references_good, ordinal_good, lost"
                     " FROM sources"
                 )
@@ -226,7 +224,7 @@ class References:
         """What is held of one source, without counting; None before its first sync."""
 
         def work(connection: Connection) -> SourceState | None:
-            row = connection.exec_driver_sql(
+            row = connection.execute(
                 "SELECT position, ordinal, followed, references_good, ordinal_good, lost FROM sources"
                 " WHERE name = ?",
                 (source,),
@@ -243,7 +241,7 @@ class References:
 
         def work(connection: Connection) -> None:
             for name, count in counts.items():
-                connection.exec_driver_sql(
+                connection.execute(
                     "UPDATE sources SET references_good = ?, ordinal_good = ordinal WHERE name = ?",
                     (count, name),
                 )
@@ -261,7 +259,7 @@ class References:
         def work(connection: Connection) -> dict[tuple[str, Column], Resolved]:
             return {
                 (source, Column(table, column)): Resolved(mentions, resolved or 0)
-                for source, table, column, mentions, resolved in connection.exec_driver_sql(
+                for source, table, column, mentions, resolved in connection.execute(
                     "SELECT c.source, c.tbl, c.col, COUNT(*), SUM(m.hit) FROM ("
                     " SELECT col, MAX(EXISTS (SELECT 1 FROM scratch.listing l WHERE l.key_hash = r.key_hash))"
                     " AS hit FROM refs r GROUP BY col, row_id) m JOIN columns c ON c.id = m.col"
@@ -277,7 +275,7 @@ class References:
         """Ids of some rows whose mention in this column names no object of the last listing."""
 
         def work(connection: Connection) -> list[str]:
-            rows = connection.exec_driver_sql(
+            rows = connection.execute(
                 "SELECT r.row_id FROM refs r JOIN columns c ON c.id = r.col"
                 " WHERE c.source = ? AND c.tbl = ? AND c.col = ? AND c.folder = 0 GROUP BY r.col, r.row_id"
                 " HAVING NOT MAX(EXISTS (SELECT 1 FROM scratch.listing l WHERE l.key_hash = r.key_hash))"
@@ -294,7 +292,7 @@ class References:
         def work(connection: Connection) -> dict[Column, int]:
             return {
                 Column(table, column): count
-                for table, column, count in connection.exec_driver_sql(
+                for table, column, count in connection.execute(
                     "SELECT c.tbl, c.col, COUNT(DISTINCT r.row_id) FROM columns c JOIN refs r ON r.col = c.id"
                     " WHERE c.source = ? GROUP BY c.tbl, c.col",
                     (source,),
@@ -308,8 +306,8 @@ class References:
         value = key_hash(key)
 
         def work(connection: Connection) -> int:
-            count = connection.exec_driver_sql("SELECT COUNT(*) FROM refs WHERE key_hash = ?", (value,))
-            return int(count.scalar_one())
+            count = connection.execute("SELECT COUNT(*) FROM refs WHERE key_hash = ?", (value,))
+            return int(count.fetchone()[0])
 
         return await self._database.run(work)
 
@@ -324,7 +322,7 @@ class References:
                 marks = ", ".join("?" * len(some))
                 found.update(
                     row[0]
-                    for row in connection.exec_driver_sql(
+                    for row in connection.execute(
                         f"SELECT DISTINCT key_hash FROM refs WHERE key_hash IN ({marks})",
                         tuple(some),
                     )
@@ -337,7 +335,7 @@ class References:
         """Whether any row names, or ever named, a folder."""
 
         def work(connection: Connection) -> bool:
-            return connection.exec_driver_sql("SELECT 1 FROM columns WHERE folder = 1").first() is not None
+            return connection.execute("SELECT 1 FROM columns WHERE folder = 1").fetchone() is not None
 
         return await self._database.run(work)
 
@@ -348,7 +346,7 @@ def hash_of(reference: Reference) -> int:
 
 
 def _move(connection: Connection, source: str, position: Position, at: datetime, followed: bool) -> None:
-    connection.exec_driver_sql(
+    connection.execute(
         "INSERT INTO sources (name, position, ordinal, followed, synced) VALUES (?, ?, ?, ?, ?)"
         " ON CONFLICT (name) DO UPDATE SET position = excluded.position, ordinal = excluded.ordinal,"
         " followed = excluded.followed, synced = excluded.synced",
@@ -385,11 +383,9 @@ class _Change:
         for column in self._columns.of_table(self._connection, self._source, table):
             self.touch(
                 row[0]
-                for row in self._connection.exec_driver_sql(
-                    "SELECT key_hash FROM refs WHERE col = ?", (column,)
-                )
+                for row in self._connection.execute("SELECT key_hash FROM refs WHERE col = ?", (column,))
             )
-            self._connection.exec_driver_sql("DELETE FROM refs WHERE col = ?", (column,))
+            self._connection.execute("DELETE FROM refs WHERE col = ?", (column,))
 
     def add(
         self,
@@ -423,25 +419,23 @@ class _Change:
             if column in named:
                 self._rows[column, previous] = set()
             else:
-                self._connection.exec_driver_sql(
+                self._connection.execute(
                     "INSERT OR IGNORE INTO refs SELECT col, ?, key_hash FROM refs"
                     " WHERE col = ? AND row_id = ?",
                     (row_id, column, previous),
                 )
-                self._connection.exec_driver_sql(
-                    "DELETE FROM refs WHERE col = ? AND row_id = ?", (column, previous)
-                )
+                self._connection.execute("DELETE FROM refs WHERE col = ? AND row_id = ?", (column, previous))
 
     def flush(self) -> None:
         """Write what was gathered: delete what differs, insert what is new, note what was spoken of."""
-        run = self._connection.exec_driver_sql
+        run, run_each = self._connection.execute, self._connection.executemany
         if self._rows:
             run("DELETE FROM scratch.changed")
             run("DELETE FROM scratch.stage")
-            run("INSERT INTO scratch.changed VALUES (?, ?)", list(self._rows))
+            run_each("INSERT INTO scratch.changed VALUES (?, ?)", list(self._rows))
             staged = [(*at, value) for at, hashes in self._rows.items() for value in hashes]
             if staged:
-                run("INSERT INTO scratch.stage VALUES (?, ?, ?)", staged)
+                run_each("INSERT INTO scratch.stage VALUES (?, ?, ?)", staged)
             run("CREATE INDEX scratch.staged ON stage (col, row_id, key_hash)")
             gone = run(
                 "SELECT r.col, r.row_id, r.key_hash FROM scratch.changed c"
@@ -451,17 +445,14 @@ class _Change:
             ).fetchall()
             if gone:
                 self.touch(row[2] for row in gone)
-                run(
-                    "DELETE FROM refs WHERE col = ? AND row_id = ? AND key_hash = ?",
-                    [tuple(row) for row in gone],
-                )
+                run_each("DELETE FROM refs WHERE col = ? AND row_id = ? AND key_hash = ?", gone)
             run("INSERT OR IGNORE INTO refs SELECT col, row_id, key_hash FROM scratch.stage")
             run("DROP INDEX scratch.staged")
             self._rows.clear()
         if not self._touching:
             self._touched.clear()
         if self._touched:
-            run(
+            run_each(
                 "INSERT INTO touched VALUES (?, ?)"
                 " ON CONFLICT (key_hash) DO UPDATE SET at = MAX(at, excluded.at)",
                 [(value, self._moment) for value in self._touched],
