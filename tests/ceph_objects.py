@@ -91,6 +91,17 @@ def honours_if_match(truth: S3Client, bucket: str) -> bool:
     return honoured
 
 
+def honours_etags_in_bulk(truth: S3Client, bucket: str) -> bool:
+    """Whether an object stays when its ETag isn't the one that DeleteObjects names for it."""
+    where = {"Bucket": bucket, "Key": "condition"}
+    truth.put_object(**where, Body=b"x")
+    entry = {"Key": "condition", "ETag": f'"{"0" * 32}"'}
+    truth.delete_objects(Bucket=bucket, Delete={"Objects": [entry]})
+    honoured = bool(truth.list_objects(Bucket=bucket, Prefix="condition").get("Contents"))
+    truth.delete_object(**where)
+    return honoured
+
+
 def honours_if_none_match(truth: S3Client, bucket: str) -> bool:
     """Whether an object that exists stays when a PUT is for new ones only."""
     where = {"Bucket": bucket, "Key": "condition"}

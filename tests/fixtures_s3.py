@@ -14,6 +14,8 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, BinaryIO
 from urllib.parse import quote, unquote
+from xml.etree import ElementTree
+from xml.sax.saxutils import escape
 
 import boto3
 import pytest
@@ -230,6 +232,9 @@ class FakeS3:
 
     delete_condition: str = "honoured"  # honoured, ignored or refused
     put_condition: str = "honoured"
+    bulk_condition: str = "honoured"  # or ignored, refused, unasked (no key may be deleted), lying
+    versioning: bytes = raw_answer(200, b"<VersioningConfiguration/>")
+    object_lock: bytes = raw_error(404, "ObjectLockConfigurationNotFoundError")
     counts_tags: bool = True
     plus_stays: bool = False  # listings leave a plus as it is, and write a space as %20
     etag: Callable[[bytes], str] = lambda body: hashlib.md5(body).hexdigest()
@@ -245,13 +250,34 @@ class FakeS3:
         return methods[request.method](key, request)
 
     def _bucket(self, request: RawRequest) -> bytes:
-        if request.query == "versioning":
-            return raw_answer(200, b"<VersioningConfiguration/>")
+        if request.query.rstrip("=") == "versioning":
+            return self.versioning
+        if request.query.rstrip("=") == "object-lock":
+            return self.object_lock
+        if request.method == "POST":
+            return self._bulk(request)
         prefix = next((unquote(p[7:]) for p in request.query.split("&") if p.startswith("prefix=")), "")
         keys = sorted(key for key in self.objects if key.startswith(prefix))
         return raw_answer(
             200, listing(keys, quote=lambda key: quote(key, safe="/+" if self.plus_stays else "/"))
         )
+
+    def _bulk(self, request: RawRequest) -> bytes:
+        if self.bulk_condition == "refused":
+            return raw_error(501, "NotImplemented")
+        if self.bulk_condition == "unasked":
+            return raw_error(403, "AccessDenied")
+        told = ""
+        for entry in ElementTree.fromstring(request.body):
+            key, etag = entry.findtext("Key", ""), entry.findtext("ETag", "")
+            here = key in self.objects and etag == f'"{self.etag(self.objects[key][0])}"'
+            if self.bulk_condition == "lying" or (self.bulk_condition == "honoured" and not here):
+                code = "InternalError" if self.bulk_condition == "lying" else "PreconditionFailed"
+                told += f"<Error><Key>{escape(key)}</Key><Code>{code}</Code></Error>"
+            else:
+                self.objects.pop(key, None)
+                told += f"<Deleted><Key>{escape(key)}</Key></Deleted>"
+        return raw_answer(200, f"<DeleteResult>{told}</DeleteResult>".encode())
 
     def _headers(self, key: str) -> dict[str, str]:
         body, headers = self.objects[key]

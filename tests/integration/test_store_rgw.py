@@ -13,11 +13,19 @@ import anyio
 import pytest
 from botocore.exceptions import ClientError
 
-from ceph_objects import KEYS, ODD_HEADERS, honours_if_match, honours_if_none_match, shown, upload_in_parts
+from ceph_objects import (
+    KEYS,
+    ODD_HEADERS,
+    honours_etags_in_bulk,
+    honours_if_match,
+    honours_if_none_match,
+    shown,
+    upload_in_parts,
+)
 from fixtures_s3 import S3Client
 from s3gc.abc import RESERVED_PREFIX
 from s3gc.errors import AccessDenied, PreconditionFailed, StoreError, UnreadableObject
-from s3gc.model import DeleteOutcome, ObjectAttributes
+from s3gc.model import DeleteOutcome, ObjectAttributes, Versioning
 from s3gc.stores.s3 import S3Options, S3Store
 from s3gc.testing.keys import ODD_KEYS
 
@@ -136,15 +144,33 @@ async def test_a_probe_tells_the_truth_and_leaves_nothing(
     store = rgw_server.store(rgw_bucket)
     capabilities = await store.probe()
     await store.aclose()
-    assert capabilities.versioned is bool(versioning)
+    assert capabilities.versioning is Versioning(versioning.lower() or "never enabled")
+    assert capabilities.keeps_versions is (versioning == "Enabled")
+    assert capabilities.object_lock is False
+    assert capabilities.read_after_write
+    assert capabilities.list_order
+    assert capabilities.clock_difference is not None
+    assert abs(capabilities.clock_difference) < timedelta(seconds=5)
+    assert capabilities.conditional_bulk_delete is honours_etags_in_bulk(rgw_truth, rgw_bucket)
     assert capabilities.conditional_delete is honours_if_match(rgw_truth, rgw_bucket)
     assert capabilities.conditional_put is honours_if_none_match(rgw_truth, rgw_bucket)
     if rgw_server.version.startswith("16."):
         assert capabilities.details["conditional_delete"] == "ignored"
+        assert capabilities.details["conditional_bulk_delete"] == "ignored"
         assert capabilities.conditional_put is (versioning != "Enabled")
     left = rgw_truth.list_object_versions(Bucket=rgw_bucket, Prefix=RESERVED_PREFIX)
     assert not left.get("Versions")
     assert not left.get("DeleteMarkers")
+
+
+async def test_a_probe_tells_that_objects_can_be_locked(rgw_server: RgwServer, rgw_truth: S3Client) -> None:
+    bucket = f"s3gc-{uuid.uuid4().hex}"
+    rgw_truth.create_bucket(Bucket=bucket, ObjectLockEnabledForBucket=True)
+    store = rgw_server.store(bucket)
+    capabilities = await store.probe()
+    await store.aclose()
+    assert capabilities.object_lock is True
+    assert capabilities.versioning is Versioning.ENABLED
 
 
 async def test_one_of_many_creates_an_object(store: S3Store) -> None:

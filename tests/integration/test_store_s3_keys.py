@@ -11,7 +11,7 @@ from botocore.exceptions import ClientError
 
 from fixtures_s3 import S3Client, S3Server, bucket, s3_server, truth  # noqa: F401
 from s3gc.errors import NoSuchBucket, PreconditionFailed, StoreError
-from s3gc.model import DeleteOutcome, ObjectAttributes
+from s3gc.model import DeleteOutcome, ObjectAttributes, Versioning
 from s3gc.stores.s3 import S3Options
 from s3gc.testing.keys import ODD_KEYS
 
@@ -127,7 +127,7 @@ async def test_a_versioned_bucket_is_told_and_left_clean(
     truth.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
     store = s3_server.store(bucket)
     capabilities = await store.probe()
-    assert capabilities.versioned
+    assert capabilities.versioning is Versioning.ENABLED
     assert capabilities.details["cleanup"] == "done"
     versions = truth.list_object_versions(Bucket=bucket)
     assert versions.get("Versions", []) == []

@@ -124,7 +124,23 @@ class ObjectStore(abc.ABC):
 
     @abc.abstractmethod
     async def probe(self) -> StoreCapabilities:
-        """Find out on sentinels below RESERVED_PREFIX what the store really does. Cleans up after itself."""
+        """Find out on sentinels below RESERVED_PREFIX what the store really does. Cleans up after itself.
+
+        Raises:
+            StoreError: it can't be found out, or the store isn't read-after-write consistent.
+        """
+
+    def adopt(self, capabilities: StoreCapabilities) -> bool:
+        """Go on with what an earlier :meth:`probe` found, instead of a new one. Sends nothing.
+
+        Returns whether it can; if not, it must be probed again. A store of which little is to be found out
+        needs no more than this default.
+        """
+        return False
+
+    def contradiction(self) -> str | None:
+        """An answer, in words, that what the last probe found or :meth:`adopt` took over rules out."""
+        return None
 
     @abc.abstractmethod
     async def now(self) -> datetime:

@@ -75,8 +75,19 @@ class StoreCapabilities:
 
     conditional_delete: bool  # a DELETE with a wrong If-Match is refused
     conditional_put: bool  # a PUT with If-None-Match: * is refused when the key exists
-    versioned: bool = False
-    details: Mapping[str, str] = Factory(dict)
+    conditional_bulk_delete: bool = False  # DeleteObjects refuses a key whose <ETag> is wrong, and only it
+    read_after_write: bool = False  # what was just written is read and listed; what was just deleted is gone
+    list_order: bool = False  # odd keys, too, were listed by code point
+    versioning: Versioning = Versioning.UNKNOWN
+    object_lock: bool | None = None  # whether the bucket can lock objects; None: unknown
+    clock_difference: timedelta | None = None  # the store's minus ours, to a second; None: unknown
+    details: Mapping[str, str] = Factory(dict)  # for people
+    notes: Mapping[str, str] = Factory(dict)  # the store's own, for its ``adopt``; nobody else reads them
+
+    @property
+    def keeps_versions(self) -> bool:
+        """Whether an overwritten or deleted object can be had back from the bucket itself."""
+        return self.versioning is Versioning.ENABLED
 
 
 # --------------------------------------------------------------------------- references
@@ -88,6 +99,15 @@ class Reference:
 
     Only ``key`` is required; the rest tells people where the mention stands.
     """
+class Versioning(enum.StrEnum):
+    """What becomes of an object's older versions."""
+
+    ENABLED = "enabled"  # an overwrite or a delete keeps what was there
+    SUSPENDED = "suspended"  # it keeps the versions of before, and no new ones: no way back
+    NEVER = "never enabled"
+    UNKNOWN = "unknown"
+
+
 
     key: str
     table: str = ""

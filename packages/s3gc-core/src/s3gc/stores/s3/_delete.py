@@ -17,7 +17,8 @@ class Deletion:
     """Deletes objects whose ETag is the one given.
 
     Unless a probe has proven that the server honours ``If-Match``, the ETag is compared first; what is
-    written in between is lost on a server that ignores the header.
+    written in between is lost on a server that ignores the header. A server that was proven to honour it and
+    then says that it doesn't know it is another one: nothing more is sent until it is probed again.
 
     A request whose answer is lost is never sent again: it may have been carried out, and the same bytes may
     have been uploaded since. The store looks instead. The object gone counts as DELETED, because a delete of
@@ -31,13 +32,16 @@ class Deletion:
         self._failed = failed
 
     async def delete(self, key: str, if_match: str) -> DeleteOutcome:
-        if self._traits.conditional_delete is not Condition.HONOURED:
+        known = self._traits.conditional_delete
+        if known is Condition.HONOURED and self._traits.contradiction:
+            raise StoreError(f"{key!r} was not deleted, nothing was sent: {self._traits.contradiction}")
+        if known is not Condition.HONOURED:
             now = await self._lookup.head(key)
             if now is None:
                 return DeleteOutcome.MISSING
             if bare_etag(now.headers.get("etag", "")) != bare_etag(if_match):
                 return DeleteOutcome.CHANGED
-        refused = self._traits.conditional_delete is Condition.REFUSED
+        refused = known is Condition.REFUSED
         call = Call("DELETE", key, headers={} if refused else {"if-match": quoted_etag(if_match)})
         try:
             answer = (await self._client.request(call, repeat=False)).answer
@@ -45,6 +49,7 @@ class Deletion:
             if not error.outcome_unknown:
                 raise
             return await self._settle(key, error)
+        self._traits.weigh("If-Match on DELETE", known, answer.status)
         if answer.status in (200, 204):
             return DeleteOutcome.DELETED
         if self._lookup.is_missing(answer):

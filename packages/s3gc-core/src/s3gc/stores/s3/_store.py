@@ -229,7 +229,6 @@ class S3Store(ObjectStore):
         headers = write_attributes(attributes)
         condition: dict[str, str] = {}
         if if_none_match:
-            proven = self._traits.conditional_put
             # That a PUT honours the condition says nothing about a multipart upload, so there we look first.
             look = proven is not Condition.HONOURED or size > self._options.single_put_most
             if look and await self._lookup.head(key) is not None:
@@ -238,12 +237,13 @@ class S3Store(ObjectStore):
                 condition["if-none-match"] = "*"
 
         def failed(answer: Answer, unknown: bool) -> StoreError:
-            return self._failed(
-                answer, f"write {key!r}", "s3:PutObject (and s3:PutObjectTagging for tags)", unknown
-            )
+            if condition and size <= self._options.single_put_most:
+                self._traits.weigh("If-None-Match on PUT", proven, answer.status)
+            return self._lookup.unwritable(answer, key, wanted, unknown)
 
         sent = await Upload(self._client, failed, key, headers, condition).send(body, size)
         info = await self.stat(key)
+        proven = self._traits.conditional_put
         if (
             info is None
             or info.size != size
@@ -266,7 +266,13 @@ class S3Store(ObjectStore):
 
     async def probe(self) -> StoreCapabilities:
         name = f"{self._rng.getrandbits(96):024x}"
-        return await Probe(self._client, self._failed, self._traits, name).run()
+        return await Probe(self._client, self._failed, self._traits, self._clock, name).run()
+
+    def adopt(self, capabilities: StoreCapabilities) -> bool:
+        return self._traits.adopt(capabilities.notes)
+
+    def contradiction(self) -> str | None:
+        return self._traits.contradiction
 
     async def now(self) -> datetime:
         doing = "reach it: tell the time"
