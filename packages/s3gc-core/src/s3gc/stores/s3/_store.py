@@ -228,6 +228,7 @@ class S3Store(ObjectStore):
         self._check(key)
         headers = write_attributes(attributes)
         condition: dict[str, str] = {}
+        proven = self._traits.conditional_put
         if if_none_match:
             # That a PUT honours the condition says nothing about a multipart upload, so there we look first.
             look = proven is not Condition.HONOURED or size > self._options.single_put_most
@@ -239,11 +240,12 @@ class S3Store(ObjectStore):
         def failed(answer: Answer, unknown: bool) -> StoreError:
             if condition and size <= self._options.single_put_most:
                 self._traits.weigh("If-None-Match on PUT", proven, answer.status)
-            return self._lookup.unwritable(answer, key, wanted, unknown)
+            return self._failed(
+                answer, f"write {key!r}", "s3:PutObject (and s3:PutObjectTagging for tags)", unknown
+            )
 
         sent = await Upload(self._client, failed, key, headers, condition).send(body, size)
         info = await self.stat(key)
-        proven = self._traits.conditional_put
         if (
             info is None
             or info.size != size
