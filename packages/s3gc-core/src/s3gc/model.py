@@ -69,6 +69,15 @@ class DeleteOutcome(enum.StrEnum):
     CHANGED = "changed"  # the ETag or version is another one now: not deleted
 
 
+class Versioning(enum.StrEnum):
+    """What becomes of an object's older versions."""
+
+    ENABLED = "enabled"  # an overwrite or a delete keeps what was there
+    SUSPENDED = "suspended"  # it keeps the versions of before, and no new ones: no way back
+    NEVER = "never enabled"
+    UNKNOWN = "unknown"
+
+
 @frozen
 class StoreCapabilities:
     """What a probe found out about a store. Unknown counts as not able."""
@@ -99,15 +108,6 @@ class Reference:
 
     Only ``key`` is required; the rest tells people where the mention stands.
     """
-class Versioning(enum.StrEnum):
-    """What becomes of an object's older versions."""
-
-    ENABLED = "enabled"  # an overwrite or a delete keeps what was there
-    SUSPENDED = "suspended"  # it keeps the versions of before, and no new ones: no way back
-    NEVER = "never enabled"
-    UNKNOWN = "unknown"
-
-
 
     key: str
     table: str = ""
