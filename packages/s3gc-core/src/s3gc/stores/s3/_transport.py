@@ -166,17 +166,7 @@ class Transport:
             raise StoreError("the store is closed: open a new one")
         if call.key == "":  # the path would be the bucket's own
             raise AmbiguousKey("the empty key names no object; nothing was sent")
-        path = f"{self._address.base}/{encode_key(call.key or '')}"
-        wire_query, canonical_query = encode_query(call.query)
-        headers = self._signer.sign(
-            call.method,
-            path,
-            canonical_query,
-            self._headers(call),
-            payload_sha256=call.body.sha256 if call.body else EMPTY_SHA256,
-            credentials=self._credentials.current(),
-            now=self._clock.now(),
-        )
+        target, headers = self.signed(call)
         source = call.body.source if call.body else None
         if source is not None and not isinstance(source, bytes):
             source.seek(0)
@@ -185,7 +175,7 @@ class Transport:
             # escapes goes through urlopen unchanged; tests/integration/test_store_s3_wire.py watches it.
             response = self._pool.urlopen(
                 call.method,
-                f"{path}?{wire_query}" if wire_query else path,
+                target,
                 body=source,
                 headers={name: value.encode("utf-8").decode("latin-1") for name, value in headers.items()},
                 retries=False,
@@ -203,6 +193,21 @@ class Transport:
         except (faults.HTTPError, OSError) as error:
             raise Lost(_plain(error)) from error
         return self._read(call, response)
+
+    def signed(self, call: Call) -> tuple[str, dict[str, str]]:
+        """The target and the headers of a request, as they go over the wire."""
+        path = f"{self._address.base}/{encode_key(call.key or '')}"
+        wire_query, canonical_query = encode_query(call.query)
+        headers = self._signer.sign(
+            call.method,
+            path,
+            canonical_query,
+            self._headers(call),
+            payload_sha256=call.body.sha256 if call.body else EMPTY_SHA256,
+            credentials=self._credentials.current(),
+            now=self._clock.now(),
+        )
+        return f"{path}?{wire_query}" if wire_query else path, headers
 
     def _headers(self, call: Call) -> dict[str, str]:
         headers = {
