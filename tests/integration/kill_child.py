@@ -7,6 +7,7 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,7 @@ def configuration(folder: Path, bucket: str, endpoint: str) -> Config:
         mode="execute",
         retention_days=0,
         vault_path=str(folder / "vault"),
-        safety=Safety.none().but(batch_objects=3),
+        safety=Safety.none().but(batch_objects=3, lease_margin=timedelta(seconds=0.2)),
     )
 
 

@@ -387,6 +387,7 @@ async def test_what_could_not_be_settled_is_settled_by_the_next_start(
 ) -> None:
     """A delete's answer is lost, and the store doesn't say any more whether the object is gone."""
     monkeypatch.setattr("s3gc.sweep.LOOKS", 1)
+    monkeypatch.setattr("s3gc.recovery.request_life", lambda parts: timedelta(0))
     delete = bench.store.delete
 
     async def lost(key: str, *, if_match: str) -> DeleteOutcome:

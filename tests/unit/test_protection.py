@@ -394,3 +394,11 @@ async def test_after_a_crash_a_doomed_key_is_free_to_be_claimed(bench: Bench) ->
         assert not await gc._parts.registry.claims.is_doomed("free/1")
         assert await claims(gc, "free/1")
         assert sorted((await gc.collect()).deleted) == FREE[1:]
+
+
+async def test_what_a_vanished_operation_doomed_is_free_again(bench: Bench) -> None:
+    """A vault that was put back from a copy knows nothing of the operation that the registry remembers."""
+    async with bench.open() as gc:
+        await gc._parts.registry.claims.doom("forgotten", ["free/1"], bench.clock.now())
+        await gc.plan()
+        assert not await gc._parts.registry.claims.is_doomed("free/1")

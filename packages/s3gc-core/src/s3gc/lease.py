@@ -28,8 +28,9 @@ checks none. So the holder checks, right before each delete, and three rules mak
 
 What remains is a process that stops between the check and the moment when its request is signed, and a
 request that the network delivers late. For those there are the delete's condition (If-Match: only the listed
-version goes) and what follows when the process wakes: its confirmation reads the references again, and puts
-back what a row names. No new batch begins after :class:`~s3gc.errors.LeaseLost`.
+version goes) and the journal: a process that learns that the lease is another's ends there
+(:class:`~s3gc.errors.LeaseLost`), its operation stays open, and whoever opens its vault next settles it: reads
+the references again, and puts back what a row names.
 
 A store without conditional writes lets two create one number within the time of a request. Each looks again
 before its first delete, and all but the last writer find another's content there.
@@ -56,7 +57,7 @@ from s3gc._json import dumps
 from s3gc._log import get_logger
 from s3gc.abc import RESERVED_PREFIX, ObjectStore
 from s3gc.clock import Clock
-from s3gc.errors import ConfigError, LeaseHeld, LeaseLost, PreconditionFailed, StoreError, VaultError
+from s3gc.errors import LeaseHeld, LeaseLost, PreconditionFailed, StoreError, VaultError
 from s3gc.model import ObjectAttributes, ObjectInfo
 from s3gc.safety import Safety
 
@@ -170,14 +171,8 @@ async def bucket_lease(
 
     Raises:
         LeaseHeld: another collector has it; says who, where, since when, and what to do.
-        ConfigError: ``lease_ttl`` is less than three times ``lease_margin``, or that is 0.
         StoreError: the bucket doesn't answer.
     """
-    if not timedelta(0) < 3 * safety.lease_margin <= safety.lease_ttl:
-        raise ConfigError(
-            f"lease_margin ({safety.lease_margin}) must be more than 0 and at most a third of lease_ttl "
-            f"({safety.lease_ttl})"
-        )
     lease, seen = await _prepare(store, clock, safety, holder, new_id)
     try:
         await lease.take(seen)

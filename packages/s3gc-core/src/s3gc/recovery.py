@@ -99,6 +99,8 @@ async def recover(parts: Parts) -> None:
         parts.emit(
             "operation_recovered", operation_id=operation_id, deleted=len(deleted), resurrected=len(back)
         )
+    # Nothing is open any more: what is doomed still belongs to a journal that isn't ours (a vault put back).
+    await parts.registry.claims.spare_all()
 
 
 async def _still_there(parts: Parts, record: BackupRecord, intent: JournalEntry) -> bool:

@@ -87,13 +87,14 @@ class Safety:
     coverage_sample: int = field(default=1_000, validator=[instance_of(int), ge(1)])
     """About how many values of each untracked column are looked at for keys of this bucket."""
 
-    lease_ttl: timedelta = field(default=timedelta(minutes=15), validator=_span())
+    lease_ttl: timedelta = field(default=timedelta(minutes=35), validator=_span())
     """A lease that was not renewed for so long may be taken over by another host. S3 refuses requests that
-    were signed 15 minutes ago or longer (RequestTimeTooSkewed), so a paused process's last request is dead by
-    then."""
+    were signed 15 minutes ago or longer (RequestTimeTooSkewed), and a lease is renewed after a third of this at
+    the latest: so a suspended machine's last request is dead by then, also with clocks 5 minutes apart."""
 
     lease_margin: timedelta = field(default=timedelta(minutes=1), validator=_span())
-    """A delete is sent only so long after the lease was last seen to be ours."""
+    """A delete is sent only so long after the lease was last seen to be ours; at most a third of
+    ``lease_ttl``. A request without an answer counts as possible for as long."""
 
     max_claim: timedelta = field(default=timedelta(days=7), validator=_span())
     """Longest time that one claim may last."""
@@ -106,6 +107,13 @@ class Safety:
 
     preset: str = field(default="full", validator=in_(("full", "none", "demo")))
     """The preset that this began as; shown in reports."""
+
+    def __attrs_post_init__(self) -> None:
+        if not timedelta(0) < 3 * self.lease_margin <= self.lease_ttl:
+            raise ValueError(
+                f"lease_margin ({self.lease_margin}) must be more than 0 and at most a third of lease_ttl "
+                f"({self.lease_ttl})"
+            )
 
     @classmethod
     def full(cls) -> Safety:

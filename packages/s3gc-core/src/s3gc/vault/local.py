@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import TypeVar
 
 import anyio
-import structlog
 from ulid import ULID
 
 from s3gc import _threads
+from s3gc._log import get_logger
 from s3gc.abc import BackupSession, Compressor, Vault
 from s3gc.clock import Clock
 from s3gc.compressors.store import StoreCompressor
@@ -35,8 +35,6 @@ from s3gc.vault.packs import PACK_SUFFIX, PackWriter, parse_location
 PACKS_NAME = "packs"
 FRAME_EXTRA_BYTES = 2 * 1024 * 1024
 """A small object's frame is at most this much longer than the object: header, chunk lengths, trailer."""
-
-_log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
 
@@ -94,7 +92,7 @@ class LocalVault(Vault):
         self._open = True
         if not self._read_only:
             if journal.problem:
-                _log.error("journal_contradicts_head", problem=journal.problem, vault=self.url)
+                get_logger().error("journal_contradicts_head", problem=journal.problem, vault=self.url)
             await self._cut_torn_tails()
 
     async def aclose(self) -> None:
@@ -156,11 +154,11 @@ class LocalVault(Vault):
             pack = tail.path.name.removesuffix(PACK_SUFFIX)
             if known_behind(tail, await self.journal.mentions(pack)):
                 problems.append(f"{tail.path.name} is damaged from byte {tail.offset} on")
-                _log.error("pack_damaged", pack=pack, offset=tail.offset, vault=self.url)
+                get_logger().error("pack_damaged", pack=pack, offset=tail.offset, vault=self.url)
                 continue
             with _fs.explained(f"cut the torn end of {tail.path}"):
                 if await self._run(lambda tail=tail: cut(tail)):  # type: ignore[misc]
-                    _log.warning("pack_tail_cut", pack=pack, offset=tail.offset, vault=self.url)
+                    get_logger().warning("pack_tail_cut", pack=pack, offset=tail.offset, vault=self.url)
         self.problems = tuple(problems)
 
     # ------------------------------------------------------------------ writing

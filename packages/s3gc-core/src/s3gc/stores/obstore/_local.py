@@ -12,9 +12,9 @@ from typing import IO
 from uuid import uuid4
 
 import obstore
-import structlog
 from obstore.store import LocalStore
 
+from s3gc._log import get_logger
 from s3gc.abc import RESERVED_PREFIX
 from s3gc.errors import AmbiguousKey, NoSuchBucket, StoreError
 from s3gc.model import DeleteOutcome, ObjectAttributes, ObjectHead, ObjectInfo
@@ -24,8 +24,6 @@ from s3gc.stores.obstore._rules import fits_a_folder
 
 CHUNK = 1024 * 1024
 """Least bytes of one piece of a body but the last."""
-
-log = structlog.get_logger(__name__)
 
 
 class LocalBackend:
@@ -155,7 +153,7 @@ class LocalBackend:
     def put(self, key: str, body: IO[bytes], attributes: ObjectAttributes, create: bool) -> ObjectInfo:
         if attributes != ObjectAttributes() and not self._warned:
             self._warned = True
-            log.warning("folder_keeps_no_attributes", url=self.url, first_key=key)
+            get_logger().warning("folder_keeps_no_attributes", url=self.url, first_key=key)
         with self._lock:
             exists = self._find(key) is not None
             if create and exists:

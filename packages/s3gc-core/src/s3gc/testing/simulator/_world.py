@@ -35,7 +35,7 @@ PINNED = (("f0", "p/1.jpg"), ("p0", "p/2.jpg"), ("a0", "p/"), ("s0", "p/1.jpg"))
 """Rows that always stay, and their objects: a source without any reference holds every cycle."""
 
 
-LEASE_SECONDS = 900.0
+LEASE_SECONDS = 2_100.0
 """The default ``lease_ttl``."""
 
 

@@ -334,7 +334,7 @@ _ALL = (
         act_points=POINTS,
         most_acts=3,
         faults={"late": 3, "crash": 2},
-        fault_points={"delete<": (4, 1)},
+        fault_points={"delete<": (4, 1), "delete>": (4, 1)},
         settings=EAGER,
     ),
 )
