@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from attrs import Factory, field, frozen
+from attrs import Factory, field, fields, frozen
 
 
 class Mode(enum.StrEnum):
@@ -51,6 +51,46 @@ class ObjectAttributes:
     storage_class: str | None = None
     metadata: Mapping[str, str] = Factory(dict)  # user metadata, names without the x-amz-meta- prefix
     tags: Mapping[str, str] = Factory(dict)
+    encryption: str | None = None  # by the server: AES256, aws:kms, aws:kms:dsse
+    kms_key_id: str | None = None  # of SSE-KMS
+    kms_bucket_key: str | None = None  # of SSE-KMS: "true" or "false"
+    acl: str | None = None  # grants that go beyond the owner's own, where the store was asked for them
+
+    def otherwise_in(self, found: ObjectAttributes) -> tuple[str, ...]:
+        """Names of those attributes that ``found`` has otherwise than they are here.
+
+        An encryption or ACL that is ``None`` here isn't compared: a record of an older version doesn't tell.
+        Without a content type stores fill in one of their own, and no storage class means ``STANDARD``.
+        """
+        names = []
+        for name in (each.name for each in fields(ObjectAttributes)):
+            wanted, there = getattr(self, name), getattr(found, name)
+            if wanted == there or (wanted is None and there in _WHERE_NONE.get(name, (there,))):
+                continue
+            same = _SAME_AS_NONE.get(name)
+            if same is None or (wanted or same) != (there or same):
+                names.append(name)
+        return tuple(names)
+
+
+_SAME_AS_NONE = {"storage_class": "STANDARD", "kms_bucket_key": "false"}
+
+_WHERE_NONE: Mapping[str, tuple[str, ...]] = {
+    "content_type": ("binary/octet-stream", "application/octet-stream"),
+    **dict.fromkeys(
+        (
+            "content_encoding",
+            "content_language",
+            "content_disposition",
+            "cache_control",
+            "expires",
+            "website_redirect",
+            "storage_class",
+        ),
+        (),
+    ),
+}
+"""What a store may say of an attribute that it was told nothing of; anything, for those that aren't here."""
 
 
 @frozen

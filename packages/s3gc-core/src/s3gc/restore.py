@@ -108,7 +108,7 @@ async def _skip(
 ) -> str | None:
     if live is None:
         return None
-    if live.attributes == record.attributes and await _same_bytes(parts, live, record):
+    if not record.attributes.otherwise_in(live.attributes) and await _same_bytes(parts, live, record):
         return ALREADY_THERE
     return None if overwrite else NEWER
 

@@ -6,7 +6,10 @@ import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from typing import Any
 from urllib.parse import quote
+
+from attrs import evolve
 
 from s3gc.errors import StoreError, UnreadableObject
 from s3gc.model import ObjectAttributes, ObjectInfo
@@ -22,7 +25,13 @@ _FIELDS = {
     "expires": "expires",
     "website_redirect": "x-amz-website-redirect-location",
     "storage_class": "x-amz-storage-class",
+    "encryption": "x-amz-server-side-encryption",
+    "kms_key_id": "x-amz-server-side-encryption-aws-kms-key-id",
+    "kms_bucket_key": "x-amz-server-side-encryption-bucket-key-enabled",
 }
+_ENCRYPTION = ("encryption", "kms_key_id", "kms_bucket_key")
+_BUCKETS_OWN_CLASSES = frozenset({"EXPRESS_ONEZONE", "FSX_OPENZFS", "FSX_ONTAP", "OUTPOSTS", "SNOW"})
+"""Storage classes that come with the kind of bucket and can't be asked for (S3 API reference, PutObject)."""
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
@@ -52,8 +61,27 @@ def read_attributes(headers: Mapping[str, str], key: str, tags: Mapping[str, str
     return ObjectAttributes(**fields, metadata=metadata, tags=dict(tags))
 
 
+def writable(attributes: ObjectAttributes, *, encryption: bool = True) -> ObjectAttributes:
+    """Those attributes that can be asked for when an object is written.
+
+    Args:
+        encryption: false leaves it to the bucket how the object is encrypted.
+
+    Raises:
+        StoreError: two metadata names differ by case alone.
+    """
+    changes: dict[str, Any] = {"metadata": {name.lower(): it for name, it in attributes.metadata.items()}}
+    if len(changes["metadata"]) != len(attributes.metadata):
+        raise StoreError("two metadata names differ by case alone: a header's name has none")
+    if attributes.storage_class in _BUCKETS_OWN_CLASSES:
+        changes["storage_class"] = None
+    if not encryption:
+        changes |= dict.fromkeys(_ENCRYPTION)
+    return evolve(attributes, **changes)
+
+
 def write_attributes(attributes: ObjectAttributes) -> dict[str, str]:
-    """The headers that give an object these attributes.
+    """The headers that give an object these attributes. An ACL is no header.
 
     Raises:
         StoreError: a name or a value can't stand in a header unchanged.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from s3gc.errors import PreconditionFailed, StoreError, UnreadableObject
+from s3gc.model import ObjectAttributes
 from s3gc.stores.s3._client import Client
 from s3gc.stores.s3._errors import Teller, fault_of
 from s3gc.stores.s3._traits import Traits
@@ -59,6 +60,24 @@ class Lookup:
         return self._failed(
             answer, f"read {key!r}", "s3:GetObject (and kms:Decrypt if it is encrypted with KMS)"
         )
+
+    def unwritable(self, answer: Answer, key: str, attributes: ObjectAttributes, unknown: bool) -> StoreError:
+        """The error for a write that was refused."""
+        fault = fault_of(answer)
+        kms = (attributes.encryption or "").startswith("aws:kms")
+        if kms and (
+            fault.code.startswith("KMS.") or (fault.status in (400, 403) and "kms" in fault.message.lower())
+        ):
+            return StoreError(
+                f"could not write {key!r}: its KMS key {attributes.kms_key_id or '(unnamed)'} can't be used "
+                f"({fault.status} {fault.code} {fault.message}): enable it and grant kms:GenerateDataKey and "
+                'kms:Decrypt, or set encryption="bucket" to restore with the bucket\'s default encryption',
+                outcome_unknown=unknown,
+            )
+        permission = "s3:PutObject (and s3:PutObjectTagging for tags)"
+        if kms:
+            permission += f" and kms:GenerateDataKey on {attributes.kms_key_id or 'its key'}"
+        return self._failed(answer, f"write {key!r}", permission, unknown)
 
     async def tags(self, key: str, headers: Mapping[str, str], counts: bool) -> dict[str, str]:
         told = headers.get("x-amz-tagging-count")

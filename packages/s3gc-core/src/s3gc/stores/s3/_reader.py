@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import AsyncIterator
 from functools import partial
 
 from s3gc.errors import StoreError
 from s3gc.model import ObjectAttributes, ObjectInfo
+from s3gc.stores.s3._checksums import Checks
 from s3gc.stores.s3._client import Client
 from s3gc.stores.s3._transport import Answer, Lost
 
@@ -15,41 +15,38 @@ _THREAD_HASH_BYTES = 64 * 1024
 
 
 class S3Reader:
-    """The body of one answer to GET. Its length and, where the ETag tells it, its MD5 are checked."""
+    """The body of one answer to GET. Its length and the checksums that are told of it are checked."""
 
     def __init__(
-        self, client: Client, answer: Answer, info: ObjectInfo, attributes: ObjectAttributes, md5: str | None
+        self, client: Client, answer: Answer, info: ObjectInfo, attributes: ObjectAttributes, checks: Checks
     ) -> None:
         self.info = info
         self.attributes = attributes
         self._client = client
         self._answer = answer
-        self._md5 = md5
+        self._checks = checks
         self._begun = False
 
     async def chunks(self) -> AsyncIterator[bytes]:
         """The bytes in order.
 
         Raises:
-            StoreError: the body ended early, differs from its MD5, or is read twice.
+            StoreError: the body ended early, differs from its MD5 or another checksum, or is read twice.
         """
         if self._begun:
             raise StoreError(f"the body of {self.info.key!r} can be read only once: get it again")
         self._begun = True
-        digest = hashlib.md5(usedforsecurity=False) if self._md5 is not None else None
+        checks = self._checks
         rest, chunk = self._answer.rest, self._answer.body
         while True:
-            if digest is not None:
+            if checks:
                 if len(chunk) > _THREAD_HASH_BYTES:
-                    await self._client.in_thread(lambda data=chunk: digest.update(data))  # type: ignore[misc]
+                    await self._client.in_thread(partial(checks.update, chunk))
                 else:
-                    digest.update(chunk)
+                    checks.update(chunk)
             last = rest is None or rest.left == 0
-            if last and digest is not None and digest.hexdigest() != self._md5:
-                raise StoreError(
-                    f"the bytes of {self.info.key!r} are not those of its ETag {self.info.etag!r}: "
-                    "read it again; if this server's ETags are no MD5 sums, set verify_md5=False in S3Options"
-                )
+            if last and (wrong := checks.failed()) is not None:
+                raise self._unlike(wrong)
             if chunk:
                 yield chunk
             if last or rest is None:
@@ -60,3 +57,12 @@ class S3Reader:
                 raise StoreError(
                     f"the body of {self.info.key!r} can't be read to its end: {error}"
                 ) from error
+
+    def _unlike(self, wrong: str) -> StoreError:
+        what = f"the bytes of {self.info.key!r} are not those of its {wrong}"
+        if wrong != "ETag":
+            return StoreError(f"{what}: read it again; they may be damaged in the store")
+        return StoreError(
+            f"{what} {self.info.etag!r}: "
+            "read it again; if this server's ETags are no MD5 sums, set verify_md5=False in S3Options"
+        )

@@ -7,6 +7,9 @@ from collections.abc import AsyncIterable, AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import datetime
+from typing import Literal
+
+from attrs import evolve
 
 from s3gc.abc import ObjectReader, ObjectStore
 from s3gc.clock import Clock, SystemClock
@@ -19,6 +22,7 @@ from s3gc.errors import (
 )
 from s3gc.model import DeleteOutcome, ObjectAttributes, ObjectHead, ObjectInfo, StoreCapabilities
 from s3gc.stores.s3._address import Addressing, locate
+from s3gc.stores.s3._checksums import CHECKSUM_MODE, Checks
 from s3gc.stores.s3._client import Client
 from s3gc.stores.s3._credentials import (
     BotocoreCredentials,
@@ -35,6 +39,7 @@ from s3gc.stores.s3._headers import (
     read_attributes,
     read_date,
     read_info,
+    writable,
     write_attributes,
 )
 from s3gc.stores.s3._listing import Lister
@@ -67,6 +72,8 @@ class S3Store(ObjectStore):
             where the name allows it, and path behind an ``endpoint_url``.
         max_connections: requests at the same time.
         ca_bundle: a file with the certificates to trust; by default botocore's.
+        encryption: ``keep`` encrypts what is put back as it was, with the same KMS key; ``bucket`` leaves
+            that to the bucket's default, for when a key can't be used any more.
         rng: for pauses between attempts and names of sentinels.
 
     Raises:
@@ -88,6 +95,7 @@ class S3Store(ObjectStore):
         max_connections: int = 64,
         options: S3Options | None = None,
         ca_bundle: str | None = None,
+        encryption: Literal["keep", "bucket"] = "keep",
         rng: random.Random | None = None,
     ) -> None:
         if (access_key is None) != (secret_key is None):
@@ -112,6 +120,7 @@ class S3Store(ObjectStore):
         self._clock = clock or SystemClock()
         self._options = options or S3Options()
         self._rng = rng or random.SystemRandom()
+        self._keeps_encryption = encryption == "keep"
         self._traits = Traits()
         address = locate(bucket, region=region, endpoint_url=endpoint_url, addressing=addressing)
         self.bucket = bucket
@@ -189,7 +198,9 @@ class S3Store(ObjectStore):
     @asynccontextmanager
     async def _get(self, key: str, if_match: str | None) -> AsyncIterator[ObjectReader]:
         self._check(key)
-        headers = {} if if_match is None else {"if-match": quoted_etag(if_match)}
+        headers = dict(CHECKSUM_MODE)
+        if if_match is not None:
+            headers["if-match"] = quoted_etag(if_match)
         answer = (
             await self._client.request(Call("GET", key, headers=headers, most=self._options.first_read))
         ).answer
@@ -204,7 +215,8 @@ class S3Store(ObjectStore):
             tags = await self._lookup.tags(key, answer.headers, self._traits.counts_tags_on_get)
             attributes = read_attributes(answer.headers, key, tags)
             verify = self._options.verify_md5 and self._traits.md5_etags
-            yield S3Reader(self._client, answer, info, attributes, md5_of(answer.headers) if verify else None)
+            checks = Checks(answer.headers, md5_of(answer.headers) if verify else None)
+            yield S3Reader(self._client, answer, info, attributes, checks)
         finally:
             if answer.rest is not None and answer.rest.left:
                 answer.rest.close()
@@ -220,13 +232,17 @@ class S3Store(ObjectStore):
         attributes: ObjectAttributes,
         if_none_match: bool = False,
     ) -> ObjectInfo:
-        """Write an object; last-modified is read back by a HEAD request.
+        """Write an object; a HEAD request reads back when that was, and whether it has its attributes.
 
         Where ``If-None-Match`` isn't known to be honoured, the store looks first: a writer in between is
         overwritten.
+
+        Raises:
+            StoreError: also when the store gave the object other attributes than these.
         """
         self._check(key)
-        headers = write_attributes(attributes)
+        wanted = writable(attributes, encryption=self._keeps_encryption)
+        headers = write_attributes(wanted)
         condition: dict[str, str] = {}
         proven = self._traits.conditional_put
         if if_none_match:
@@ -240,14 +256,14 @@ class S3Store(ObjectStore):
         def failed(answer: Answer, unknown: bool) -> StoreError:
             if condition and size <= self._options.single_put_most:
                 self._traits.weigh("If-None-Match on PUT", proven, answer.status)
-            return self._failed(
-                answer, f"write {key!r}", "s3:PutObject (and s3:PutObjectTagging for tags)", unknown
-            )
+            return self._lookup.unwritable(answer, key, wanted, unknown)
 
         sent = await Upload(self._client, failed, key, headers, condition).send(body, size)
-        info = await self.stat(key)
+        answer = await self._lookup.head(key)
+        info = read_info(answer.headers, key) if answer else None
         if (
-            info is None
+            answer is None
+            or info is None
             or info.size != size
             or (sent and bare_etag(sent.headers.get("etag", "")) != info.etag)
         ):
@@ -255,8 +271,14 @@ class S3Store(ObjectStore):
                 f"{key!r} was written, and is another object or gone now: someone else writes there",
                 outcome_unknown=True,
             )
-        if sent is None and attributes.tags:
+        if attributes.tags and (sent is None or answer.headers.get("x-amz-tagging-count") is not None):
             await self._tagging.ensure(info, attributes.tags)
+        if unlike := evolve(wanted, tags={}, acl=None).otherwise_in(read_attributes(answer.headers, key, {})):
+            raise StoreError(
+                f"{key!r} was written, and the store gave it another {' and '.join(unlike)} "
+                "than it was told: compare the two, and look at the bucket's settings",
+                outcome_unknown=True,
+            )
         return info
 
     async def delete(self, key: str, *, if_match: str) -> DeleteOutcome:
