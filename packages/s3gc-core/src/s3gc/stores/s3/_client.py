@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import TypeVar
 
 import anyio
@@ -44,9 +44,13 @@ class Backoff:
         self.attempts += 1
         return self.attempts < self._options.attempts and self._clock.monotonic() < self._end
 
-    async def pause(self) -> None:
+    def seconds(self) -> float:
+        """How long to wait before the next attempt."""
         most = min(self._options.backoff_most, self._options.backoff_first * 2 ** (self.attempts - 1))
-        await anyio.sleep(self._rng.uniform(0, most))
+        return self._rng.uniform(0, most)
+
+    async def pause(self) -> None:
+        await anyio.sleep(self.seconds())
 
 
 class Client:
@@ -74,6 +78,10 @@ class Client:
 
     def backoff(self) -> Backoff:
         return Backoff(self.options, self._clock, self._rng)
+
+    def monotonic(self) -> float:
+        """The clock that the pauses go by."""
+        return self._clock.monotonic()
 
     def send(self, call: Call) -> Answer:
         """One attempt, in the caller's thread. Raises as :meth:`Transport.send`."""
@@ -121,6 +129,24 @@ class Client:
                     return Reply(answer, doubtful)
                 doubtful = doubtful or (not rejected and call.method not in _READS)
             await backoff.pause()
+
+    async def plain_answers(
+        self, count: int, call: Callable[[int], Call]
+    ) -> AsyncIterator[Sequence[tuple[int, Answer]]]:
+        """Send many reads at once; answers in groups, as they come. Those that aren't plain are left out.
+
+        Args:
+            call: makes each of them when its turn comes; a GET whose answer has at most ``MOST_BYTES``.
+
+        Raises:
+            AccessDenied, StoreError: there are no credentials, the store is closed.
+        """
+        run = self._transport.run(count, call)
+        try:
+            while group := await self.in_thread(run.group, abandon=True):
+                yield [(index, Answer(200, *plain)) for index, plain in group if plain is not None]
+        finally:
+            run.stop()
 
     def unreachable(self, backoff: Backoff, error: Exception, doubtful: bool) -> StoreError:
         times = f"{backoff.attempts} attempts" if backoff.attempts > 1 else "one attempt"

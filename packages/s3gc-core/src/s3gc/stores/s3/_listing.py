@@ -13,11 +13,34 @@ from s3gc.errors import StoreError
 from s3gc.model import ObjectInfo
 from s3gc.stores.s3._client import Client
 from s3gc.stores.s3._errors import may_repeat
+from s3gc.stores.s3._ranges import MAX_EMPTY_PAGES
 from s3gc.stores.s3._transport import Answer, Call, Lost, NotSent
 from s3gc.stores.s3._xml import Page, parse_page
 
-MAX_EMPTY_PAGES = 100
-"""Empty pages in a row, all saying that there is more, after which a listing counts as broken."""
+
+def fetch_page(
+    client: Client, token: str | None, after: str, *, prefix: str = "", plus_is_space: bool
+) -> Page | Answer:
+    """One attempt at the page after ``after``, in the caller's thread.
+
+    Returns:
+        an answer that isn't a page as it is.
+    """
+    query: list[tuple[str, str | None]] = [
+        ("encoding-type", "url"),
+        ("list-type", "2"),
+        ("max-keys", str(client.options.page_size)),
+    ]
+    if prefix:
+        query.append(("prefix", prefix))
+    if token is not None:
+        query.append(("continuation-token", token))
+    elif after:
+        query.append(("start-after", after))
+    answer = client.send(Call("GET", query=tuple(query)))
+    if answer.status != 200:
+        return answer
+    return parse_page(answer.body, after, prefix=prefix, plus_is_space=plus_is_space)
 
 
 class Lister:
@@ -41,22 +64,7 @@ class Lister:
         self._plus_is_space = plus_is_space
 
     def _fetch(self, token: str | None, after: str) -> Page | Answer:
-        """One attempt at the page after ``after``; an answer that isn't a page comes back as it is."""
-        query: list[tuple[str, str | None]] = [
-            ("encoding-type", "url"),
-            ("list-type", "2"),
-            ("max-keys", str(self._client.options.page_size)),
-        ]
-        if self._prefix:
-            query.append(("prefix", self._prefix))
-        if token is not None:
-            query.append(("continuation-token", token))
-        elif self._after:
-            query.append(("start-after", self._after))
-        answer = self._client.send(Call("GET", query=tuple(query)))
-        if answer.status != 200:
-            return answer
-        return parse_page(answer.body, after, prefix=self._prefix, plus_is_space=self._plus_is_space)
+        return fetch_page(self._client, token, after, prefix=self._prefix, plus_is_space=self._plus_is_space)
 
     async def _page(self, token: str | None, after: str, begun: Future[Page | Answer] | None) -> Page:
         backoff = self._client.backoff()

@@ -61,6 +61,12 @@ class S3Options:
     page_size: int = field(default=MAX_LIST_KEYS, validator=_whole(1, MAX_LIST_KEYS))
     """Keys asked for in one listing request."""
 
+    listers: int = field(default=16, validator=_whole(1, 256))
+    """Pages that a scan of the whole bucket asks for at the same time, each of another part of it.
+
+    One is a listing from the first key to the last. Two pages for each lister may wait in memory.
+    """
+
     first_read: int = field(default=MIB, validator=_whole(1, 64 * MIB))
     """Bytes of a body that are read together with its headers; smaller objects cost one thread hop."""
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import random
 from collections.abc import AsyncIterable, AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, suppress
 from datetime import datetime
 from typing import Literal
 
 from attrs import evolve
 
-from s3gc.abc import ObjectReader, ObjectStore
+from s3gc._pool import each
+from s3gc.abc import ObjectReader, ObjectStore, WholeObject
 from s3gc.clock import Clock, SystemClock
 from s3gc.errors import (
     AmbiguousKey,
@@ -42,11 +43,14 @@ from s3gc.stores.s3._headers import (
     writable,
     write_attributes,
 )
+from s3gc.stores.s3._lane import MOST_BYTES
 from s3gc.stores.s3._listing import Lister
 from s3gc.stores.s3._lookup import Lookup
 from s3gc.stores.s3._options import MAX_KEY_BYTES, S3Options
 from s3gc.stores.s3._probe import Probe
+from s3gc.stores.s3._ranges import Ranges
 from s3gc.stores.s3._reader import S3Reader
+from s3gc.stores.s3._scan import Scanner
 from s3gc.stores.s3._signing import Credentials, Signer
 from s3gc.stores.s3._tagging import Tagging
 from s3gc.stores.s3._traits import Condition, Traits
@@ -135,6 +139,8 @@ class S3Store(ObjectStore):
         self._lookup = Lookup(self._client, self._traits, self._failed)
         self._tagging = Tagging(self._client, self._traits, self._lookup, self._failed)
         self._deletion = Deletion(self._client, self._traits, self._lookup, self._failed)
+        self._max_connections = max_connections
+        self._marks: Sequence[str] = ()  # where the last scan could be split well
         self._executor = ThreadPoolExecutor(max_connections, thread_name_prefix="s3gc-list")
 
     def __repr__(self) -> str:
@@ -172,6 +178,26 @@ class S3Store(ObjectStore):
         async for page in lister.pages():
             yield page
 
+    async def scan(self) -> AsyncIterator[Sequence[ObjectInfo]]:
+        """All objects, by ``S3Options.listers`` at once; see :mod:`~s3gc.stores.s3._ranges`.
+
+        The store remembers where the bucket could be split well, so the next scan is faster from its start.
+        """
+        listers = min(self._options.listers, self._max_connections)
+        ranges = Ranges(listers=listers, page_size=self._options.page_size, marks=self._marks)
+        scanner = Scanner(
+            self._client,
+            self._executor,
+            lambda answer: self._failed(answer, "list", "s3:ListBucket"),
+            ranges,
+            listers=listers,
+            plus_is_space=self._traits.plus_is_space,
+        )
+        async with aclosing(scanner.pages()) as pages:  # type: ignore[type-var]
+            async for page in pages:
+                yield page
+        self._marks = ranges.marks
+
     # ----------------------------------------------------------------- read
 
     async def stat(self, key: str) -> ObjectInfo | None:
@@ -198,28 +224,54 @@ class S3Store(ObjectStore):
     @asynccontextmanager
     async def _get(self, key: str, if_match: str | None) -> AsyncIterator[ObjectReader]:
         self._check(key)
-        headers = dict(CHECKSUM_MODE)
-        if if_match is not None:
-            headers["if-match"] = quoted_etag(if_match)
-        answer = (
-            await self._client.request(Call("GET", key, headers=headers, most=self._options.first_read))
-        ).answer
+        answer = (await self._client.request(self._read_call(key, if_match))).answer
         try:
-            if answer.status != 200:
-                if self._lookup.is_missing(answer):
-                    raise PreconditionFailed(f"there is no object {key!r} in bucket {self.bucket!r}")
-                raise self._lookup.unreadable(answer, key)
-            info = read_info(answer.headers, key)
-            if if_match is not None and info.etag != bare_etag(if_match):
-                raise PreconditionFailed(f"{key!r} has the ETag {info.etag!r} now, not {if_match!r}")
-            tags = await self._lookup.tags(key, answer.headers, self._traits.counts_tags_on_get)
-            attributes = read_attributes(answer.headers, key, tags)
-            verify = self._options.verify_md5 and self._traits.md5_etags
-            checks = Checks(answer.headers, md5_of(answer.headers) if verify else None)
-            yield S3Reader(self._client, answer, info, attributes, checks)
+            yield await self._opened(answer, key, if_match)
         finally:
             if answer.rest is not None and answer.rest.left:
                 answer.rest.close()
+
+    def _read_call(self, key: str, if_match: str | None) -> Call:
+        headers = dict(CHECKSUM_MODE)
+        if if_match is not None:
+            headers["if-match"] = quoted_etag(if_match)
+        return Call("GET", key, headers=headers, most=self._options.first_read)
+
+    async def _opened(self, answer: Answer, key: str, if_match: str | None) -> S3Reader:
+        """What an answer to GET brings."""
+        if answer.status != 200:
+            if self._lookup.is_missing(answer):
+                raise PreconditionFailed(f"there is no object {key!r} in bucket {self.bucket!r}")
+            raise self._lookup.unreadable(answer, key)
+        info = read_info(answer.headers, key)
+        if if_match is not None and info.etag != bare_etag(if_match):
+            raise PreconditionFailed(f"{key!r} has the ETag {info.etag!r} now, not {if_match!r}")
+        tags = await self._lookup.tags(key, answer.headers, self._traits.counts_tags_on_get)
+        attributes = read_attributes(answer.headers, key, tags)
+        verify = self._options.verify_md5 and self._traits.md5_etags
+        checks = Checks(answer.headers, md5_of(answer.headers) if verify else None)
+        return S3Reader(self._client, answer, info, attributes, checks)
+
+    async def get_small(self, objects: Sequence[ObjectInfo]) -> AsyncIterator[Sequence[WholeObject]]:
+        """Over connections of their own, at most twice ``max_connections``; see ``_lane.py``."""
+        small = [one for one in objects if one.size <= MOST_BYTES and self.can_address(one.key)]
+
+        def call(index: int) -> Call:
+            return self._read_call(small[index].key, small[index].etag)
+
+        async with aclosing(self._client.plain_answers(len(small), call)) as groups:
+            async for group in groups:
+                found: list[WholeObject] = []
+
+                async def read(item: tuple[int, Answer], found: list[WholeObject] = found) -> None:
+                    listed, answer = small[item[0]], item[1]
+                    with suppress(StoreError):  # not here: `get` asks again and tells
+                        reader = await self._opened(answer, listed.key, listed.etag)
+                        data = b"".join([chunk async for chunk in reader.chunks()])
+                        found.append(WholeObject(listed, reader.info, reader.attributes, data))
+
+                await each(group, read)
+                yield found
 
     # ----------------------------------------------------------------- write
 
