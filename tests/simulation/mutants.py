@@ -18,6 +18,7 @@ from attrs import evolve, frozen
 from s3gc import (
     backup,
     breakers,
+    capabilities,
     collector,
     confirm,
     cycle,
@@ -460,7 +461,7 @@ MUTANTS: Sequence[Mutant] = (
         "A store that ignores If-Match holds the sweep",
         "breakers.unconditional_delete",
         "P2",
-        _replaced(sweep, "unconditional_delete", lambda *_: []),
+        _replaced(capabilities, "unconditional_delete", lambda *_: []),
         ("faulty store",),
     ),
     Mutant(

@@ -42,10 +42,11 @@ from s3gc import (
     lease,
     owner,
 )
+from s3gc.capabilities import StoreState
 from s3gc.config import OPTIONS
 from s3gc.hooks import Hooks
 from s3gc.missing import Missing
-from s3gc.model import ChangeBatch, Mode, RowChange, TrippedBreaker, UntrackedColumn
+from s3gc.model import ChangeBatch, Mode, RowChange, StoreCapabilities, TrippedBreaker, UntrackedColumn
 from s3gc.plan import PlanFooter
 from s3gc.safety import MAY_CLEAR
 from s3gc_cli._app import app
@@ -369,7 +370,16 @@ def test_every_method_of_the_collector_is_documented_with_its_arguments() -> Non
 
 @pytest.mark.parametrize(
     "of",
-    [Report, RestoreReport, Explanation, PlanFooter, Missing, TrippedBreaker],
+    [
+        Report,
+        RestoreReport,
+        Explanation,
+        PlanFooter,
+        Missing,
+        TrippedBreaker,
+        StoreState,
+        StoreCapabilities,
+    ],
     ids=lambda of: of.__name__,
 )
 def test_every_field_of_what_is_returned_is_documented(of: Any) -> None:

@@ -198,6 +198,21 @@ def verify(settings: Settings) -> None:
     raise typer.Exit(run(settings, audit.verify))
 
 
+@app.command(short_help="Show what the store can do, or probe it.")
+@with_globals
+def store(
+    settings: Settings,
+    probe: Annotated[
+        bool, typer.Option("--probe", help="Find out now, on small objects below .s3gc/probe/.")
+    ] = False,
+) -> None:
+    """Show what the store can do, as the last probe found it. Ends with 3 if that would hold a sweep."""
+    from s3gc_cli._commands import store
+    from s3gc_cli._run import run
+
+    raise typer.Exit(run(settings, lambda session: store.store(session, probe=probe)))
+
+
 @app.command(short_help="Show the breakers that wait for an acknowledgement.")
 @with_globals
 def breakers(settings: Settings) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import attrs
 
+from s3gc.capabilities import StoreState
 from s3gc.missing import Missing
 from s3gc.model import (
     AuditResult,
@@ -157,6 +158,19 @@ def missing(one: Missing) -> dict[str, Any]:
 def breakers(waiting: Sequence[TrippedBreaker]) -> dict[str, Any]:
     """Breakers that wait for an acknowledgement."""
     return {"breakers": [breaker(one) for one in waiting]}
+
+
+def store(state: StoreState | None) -> dict[str, Any]:
+    """What is known of the store; every field is null when it was never probed."""
+    if state is None:
+        return {"probed_at": None, "held_by": [], "capabilities": None}
+    capabilities = value(state.capabilities)
+    del capabilities["notes"]  # the store's own business
+    return {
+        "probed_at": value(state.probed_at),
+        "held_by": [breaker(tripped) for tripped in state.held_by],
+        "capabilities": capabilities,
+    }
 
 
 def audit(journal: AuditResult, vault: VaultCheck) -> dict[str, Any]:

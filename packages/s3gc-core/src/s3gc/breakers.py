@@ -14,6 +14,7 @@ from s3gc.model import (
     StoreCapabilities,
     TrippedBreaker,
     UntrackedColumn,
+    Versioning,
 )
 from s3gc.registry import Resolved, SourceState
 from s3gc.safety import Safety
@@ -308,17 +309,27 @@ def clock_skew(store_now: datetime, our_now: datetime, limit: timedelta) -> list
 
 
 def unconditional_delete(capabilities: StoreCapabilities, safety: Safety) -> list[TrippedBreaker]:
-    """The store deletes an object even when it is no longer the one that was backed up."""
-    if capabilities.conditional_delete or safety.allow_unconditional_delete:
+    """The store deletes an object even when it is no longer the one that was backed up.
+
+    With versioning on, what was overwritten stays in the bucket as an older version: there is a way back.
+    """
+    if capabilities.conditional_delete or capabilities.keeps_versions or safety.allow_unconditional_delete:
         return []
+    versioning = capabilities.versioning
+    state = {
+        Versioning.SUSPENDED: " (it is suspended, which keeps nothing new)",
+        Versioning.UNKNOWN: " (whether it is on is unknown: grant s3:GetBucketVersioning)",
+    }.get(versioning, "")
     return [
         TrippedBreaker(
             "unconditional_delete",
             "",
-            "this store ignores If-Match on DELETE: an object overwritten in the last moment would be lost. "
-            "Set allow_unconditional_delete in Safety (in s3gc.toml under [safety]) only if objects are "
-            "never overwritten",
-            dict(capabilities.details),
+            "this store isn't proven to honour If-Match on DELETE: an object overwritten between its backup "
+            f"and its delete would be lost. Either turn on versioning on the bucket{state}: what was "
+            "overwritten then stays there as an older version. Or set allow_unconditional_delete in Safety "
+            "(in s3gc.toml under [safety]); the risk is that very loss, so only if the application never "
+            "overwrites a key, or doesn't run meanwhile",
+            {**capabilities.details, "versioning": capabilities.details.get("versioning", versioning.value)},
         )
     ]
 

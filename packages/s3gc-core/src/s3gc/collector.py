@@ -16,8 +16,9 @@ import pluggy
 from attrs import evolve
 from ulid import ULID
 
-from s3gc import claims, cycle, journal_events, latch, lease
+from s3gc import capabilities, claims, cycle, journal_events, latch, lease
 from s3gc.abc import Gate, ObjectStore, ReferenceSource, Vault
+from s3gc.capabilities import StoreState
 from s3gc.clock import Clock, SystemClock
 from s3gc.config import Config
 from s3gc.errors import CycleHeld, LeaseHeld, S3GCError
@@ -202,6 +203,21 @@ class Collector:
     async def release(self, key: str) -> bool:
         """End a claim of this collector's before its time. Returns whether there was one."""
         return await claims.release(self._parts, key)
+
+    # ------------------------------------------------------------------ the store
+
+    async def capabilities(self, *, probe: bool = False) -> StoreState | None:
+        """What the last probe of the store found, when, and what of it would hold a sweep.
+
+        None: it was never probed. A sweep probes by itself when it has to.
+
+        Args:
+            probe: do it now. That writes a few objects below ``.s3gc/probe/`` and removes them.
+
+        Raises:
+            StoreError: the store can't be probed, or isn't read-after-write consistent.
+        """
+        return await (capabilities.probe(self._parts) if probe else capabilities.last_probe(self._parts))
 
     # ------------------------------------------------------------------ breakers
 

@@ -16,6 +16,7 @@ RESURRECTED = "resurrected"
 BATCH_CONFIRMED = "batch_confirmed"
 OVERWRITTEN = "overwritten"
 RESTORED = "restored"
+STORE_PROBED = "store_probed"
 SOURCES_PINNED = "sources_pinned"
 CLAIMED = "claimed"
 BREAKER_TRIPPED = "breaker_tripped"
@@ -39,6 +40,7 @@ CATALOGUE: Mapping[str, str] = {
     "window: seconds from the fence before the deletes to the end of the confirmation",
     OVERWRITTEN: "backup: the live object that a restore was told to overwrite",
     RESTORED: "etag, sha256, deleted_seq: the entry that it undoes",
+    STORE_PROBED: "capabilities of the store, found at probed_at; before the first delete of a sweep",
     SOURCES_PINNED: "sources: what identifies each source that this bucket is bound to from now on",
     CLAIMED: "until: the application may refer to the key until then; id",
     BREAKER_TRIPPED: "code, subject, reason, evidence; stays: it holds until it is acknowledged",

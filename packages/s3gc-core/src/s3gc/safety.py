@@ -60,6 +60,9 @@ class Safety:
     max_plan_age: timedelta = field(default=timedelta(hours=24), validator=_span())
     """A plan older than this is not executed: its listing is too old."""
 
+    max_probe_age: timedelta = field(default=timedelta(hours=24), validator=_span())
+    """An older proof that the store honours If-Match isn't relied on: the sweep probes it anew."""
+
     max_deletes: int | None = field(default=100_000, validator=_limit)
     """Most objects that one cycle may delete. 0 means none; None means no such limit."""
 

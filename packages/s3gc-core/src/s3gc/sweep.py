@@ -13,11 +13,11 @@ from datetime import datetime, timedelta
 import anyio
 from attrs import Factory, define, frozen
 
-from s3gc import _threads, gates, journal_events
+from s3gc import _threads, capabilities, gates, journal_events
 from s3gc._pool import each
 from s3gc.abc import BackupSession
 from s3gc.backup import back_up, same_object
-from s3gc.breakers import registry_disagrees, unconditional_delete
+from s3gc.breakers import registry_disagrees
 from s3gc.confirm import confirm, confirm_operation
 from s3gc.errors import (
     CycleHeld,
@@ -93,9 +93,7 @@ class _Fence:
 
 async def sweep(parts: Parts, plan: Plan, operation_id: str, tally: Tally) -> None:
     """Execute a plan. ``tally`` is right at every moment, also when this raises."""
-    held = unconditional_delete(await parts.store.probe(), parts.config.safety)
-    if held:
-        raise CycleHeld(held)
+    await capabilities.ready(parts, operation_id)
     try:
         await _execute(parts, plan, operation_id, tally)
     except BaseException as error:
@@ -133,6 +131,7 @@ async def _execute(parts: Parts, plan: Plan, operation_id: str, tally: Tally) ->
                     raise S3GCError(
                         f"{failed} batches in a row failed, the sweep ended; the last error: {error}"
                     ) from error
+            await capabilities.reconsider(parts, operation_id)
 
 
 def _code(error: SourceError | VaultError) -> str:

@@ -23,6 +23,7 @@ from s3gc.model import (
     Reference,
     RowChange,
     StoreCapabilities,
+    Versioning,
 )
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -154,7 +155,15 @@ class FakeStore(ObjectStore):
         return DeleteOutcome.DELETED
 
     async def probe(self) -> StoreCapabilities:
-        return StoreCapabilities(conditional_delete=True, conditional_put=True)
+        return StoreCapabilities(
+            conditional_delete=True,
+            conditional_put=True,
+            read_after_write=True,
+            list_order=True,
+            versioning=Versioning.NEVER,
+            object_lock=False,
+            clock_difference=timedelta(0),
+        )
 
     async def now(self) -> datetime:
         return self._clock.now()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from itertools import islice
 from typing import IO, TypeVar, cast
@@ -17,7 +17,7 @@ import anyio.to_thread
 from s3gc.abc import RESERVED_PREFIX, ObjectReader, ObjectStore
 from s3gc.clock import Clock, SystemClock
 from s3gc.errors import AmbiguousKey, PreconditionFailed, StoreError
-from s3gc.model import DeleteOutcome, ObjectAttributes, ObjectHead, ObjectInfo, StoreCapabilities
+from s3gc.model import DeleteOutcome, ObjectAttributes, ObjectHead, ObjectInfo, StoreCapabilities, Versioning
 from s3gc.stores.obstore._backend import Backend, Opened
 
 PAGE_OBJECTS = 1_000
@@ -115,7 +115,14 @@ class GuardedStore(ObjectStore):
     async def probe(self) -> StoreCapabilities:
         details = await self._run(lambda: self._backend.probe(f"{RESERVED_PREFIX}probe/{uuid4().hex}"))
         return StoreCapabilities(
-            conditional_delete=self._backend.conditional_delete, conditional_put=True, details=details
+            conditional_delete=self._backend.conditional_delete,
+            conditional_put=True,
+            read_after_write=True,
+            list_order=True,
+            versioning=Versioning.NEVER,
+            object_lock=False,
+            clock_difference=timedelta(0),  # its clock is ours
+            details=details,
         )
 
     async def now(self) -> datetime:
