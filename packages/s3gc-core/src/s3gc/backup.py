@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from contextlib import aclosing
+
+import anyio
 
 from s3gc import gates, journal_events
 from s3gc._pool import each
-from s3gc.abc import BackupSession
+from s3gc.abc import BackupSession, WholeObject
 from s3gc.errors import PreconditionFailed, UnreadableObject
 from s3gc.model import BackupRecord, JournalDraft, ObjectInfo
 from s3gc.parts import Parts
@@ -26,6 +29,15 @@ def same_object(listed: ObjectInfo, found: ObjectInfo) -> bool:
     )
 
 
+def _objection(listed: ObjectInfo, found: ObjectInfo) -> tuple[str, str] | None:
+    """Why what was found isn't taken: reason code and detail."""
+    if found.locked is not None:
+        return gates.LOCKED, found.locked
+    if not same_object(listed, found):
+        return gates.CHANGED, "uploaded again since it was listed"
+    return None
+
+
 async def back_up(
     parts: Parts, session: BackupSession, objects: Iterable[ObjectInfo], operation_id: str
 ) -> tuple[dict[str, BackupRecord], dict[str, tuple[str, str]]]:
@@ -38,15 +50,13 @@ async def back_up(
         StoreError, VaultError: anything unexpected. None of these objects may be deleted then.
     """
     kept: dict[str, tuple[str, str]] = {}
+    left = {listed.key: listed for listed in objects}
 
     async def take(listed: ObjectInfo) -> None:
         try:
             async with parts.store.get(listed.key, if_match=listed.etag) as reader:
-                if reader.info.locked is not None:
-                    kept[listed.key] = (gates.LOCKED, reader.info.locked)
-                    return
-                if not same_object(listed, reader.info):
-                    kept[listed.key] = (gates.CHANGED, "uploaded again since it was listed")
+                if why := _objection(listed, reader.info):
+                    kept[listed.key] = why
                     return
                 await session.add(listed, reader.attributes, reader.chunks())
         except PreconditionFailed as error:
@@ -54,7 +64,8 @@ async def back_up(
         except UnreadableObject as error:
             kept[listed.key] = (gates.UNREADABLE, str(error))
 
-    await each(objects, take)
+    await _take_small(parts, session, left, kept)
+    await each(left.values(), take)
     records = {record.key: record for record in await session.commit()}
     await parts.vault.journal.append(
         [
@@ -63,3 +74,52 @@ async def back_up(
         ]
     )
     return records, kept
+
+
+GROUPS_AT_ONCE = 3
+"""Groups of small objects on their way into the vault while the next one is read; more would wait there."""
+
+
+async def _take_small(
+    parts: Parts,
+    session: BackupSession,
+    left: dict[str, ObjectInfo],
+    kept: dict[str, tuple[str, str]],
+) -> None:
+    """Take what the store reads in groups. What it doesn't stays in ``left``, to be read one by one."""
+    room = anyio.Semaphore(GROUPS_AT_ONCE)
+    failed: list[BaseException] = []
+
+    async def add(scope: anyio.CancelScope, group: Sequence[WholeObject]) -> None:
+        try:
+            await session.add_all(group)
+        except anyio.get_cancelled_exc_class():
+            raise
+        except BaseException as error:  # noqa: BLE001 - raised again below, as it was
+            failed.append(error)
+            scope.cancel()
+        finally:
+            room.release()
+
+    async def take(tasks: anyio.abc.TaskGroup) -> None:
+        async with aclosing(parts.store.get_small(list(left.values()))) as groups:  # type: ignore[type-var]
+            async for group in groups:
+                taken: list[WholeObject] = []
+                for one in group:
+                    listed = left.pop(one.listed.key)
+                    if why := _objection(listed, one.info):
+                        kept[listed.key] = why
+                    else:
+                        taken.append(one)
+                if taken:
+                    await room.acquire()
+                    tasks.start_soon(add, tasks.cancel_scope, taken)
+
+    async with anyio.create_task_group() as tasks:
+        try:
+            await take(tasks)
+        except Exception as error:  # noqa: BLE001 - raised again below, as it was
+            failed.append(error)
+            tasks.cancel_scope.cancel()
+    if failed:
+        raise failed[0]

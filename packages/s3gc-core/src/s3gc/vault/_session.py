@@ -10,7 +10,7 @@ from typing import TypeVar
 import anyio
 
 from s3gc import _threads
-from s3gc.abc import BackupSession, Compressor
+from s3gc.abc import BackupSession, Compressor, WholeObject
 from s3gc.errors import VaultError
 from s3gc.model import BackupRecord, ObjectAttributes, ObjectInfo
 from s3gc.vault import _fs
@@ -89,6 +89,43 @@ class LocalBackupSession(BackupSession):
         self._pending_bytes += info.size
         if self._waiting or self._pending_bytes >= BATCH_BYTES or len(self._pending) >= BATCH_OBJECTS:
             await self._write_pending()
+
+    async def add_all(self, objects: Sequence[WholeObject]) -> None:
+        """As :meth:`add` for each. The small ones are written together, and that has happened on return."""
+        self._require_usable()
+        small = [one for one in objects if one.listed.size <= SMALL_OBJECT_BYTES]
+        for one in small:
+            _require_size(one.listed, len(one.data), at_end=True)
+        if len(small) < len(objects):
+            await super().add_all([one for one in objects if one.listed.size > SMALL_OBJECT_BYTES])
+        size = sum(one.listed.size for one in small)
+        await self._reserve(size)
+        # Shielded as in _write_pending: the packs must not be closed under a thread that writes.
+        with anyio.CancelScope(shield=True):
+            try:
+                async with self._batches:
+                    self._writing += 1
+                    try:
+                        self._placed += await self._run(lambda: self._packs.write(self._arrived(small)))
+                    except BaseException as error:
+                        self._failed = error
+                        raise
+                    finally:
+                        self._writing -= 1
+            finally:
+                self._release(size)
+
+    def _arrived(self, objects: Sequence[WholeObject]) -> list[Arrived]:
+        bucket, operation_id = self._bucket, self._operation_id
+        return [
+            Arrived(
+                one.listed,
+                one.attributes,
+                header_text(one.listed, one.attributes, bucket, operation_id),
+                one.data,
+            )
+            for one in objects
+        ]
 
     async def commit(self) -> Sequence[BackupRecord]:
         async with self._committing:

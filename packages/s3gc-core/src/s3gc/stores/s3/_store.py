@@ -259,7 +259,7 @@ class S3Store(ObjectStore):
         def call(index: int) -> Call:
             return self._read_call(small[index].key, small[index].etag)
 
-        async with aclosing(self._client.plain_answers(len(small), call)) as groups:
+        async with aclosing(self._client.plain_answers(len(small), call)) as groups:  # type: ignore[type-var]
             async for group in groups:
                 found: list[WholeObject] = []
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ssl
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import IO, Any
 
 import botocore.httpsession
@@ -16,6 +16,7 @@ from s3gc.clock import Clock
 from s3gc.errors import AmbiguousKey, StoreError
 from s3gc.stores.s3._address import Address
 from s3gc.stores.s3._credentials import CredentialSource
+from s3gc.stores.s3._lane import Lane, Run
 from s3gc.stores.s3._options import S3Options
 from s3gc.stores.s3._signing import EMPTY_SHA256, Signer, encode_key, encode_query
 
@@ -150,10 +151,39 @@ class Transport:
             )
         else:
             self._pool = urllib3.HTTPConnectionPool(address.host, **common)
+        tls = None
+        if address.scheme == "https":
+            tls = ssl.create_default_context(cafile=ca_bundle or botocore.httpsession.get_cert_path(True))
+        self._lane = Lane(
+            address.host,
+            address.port,
+            tls,
+            connections=2 * max_connections,
+            connect_timeout=options.connect_timeout,
+            read_timeout=options.read_timeout,
+        )
 
     def close(self) -> None:
         self._closed.set()
         self._pool.close()
+        self._lane.close()
+
+    def run(self, count: int, call: Callable[[int], Call]) -> Run:
+        """Send many small reads over connections of their own, without retries."""
+
+        def request(index: int) -> bytes | None:
+            if self._closed.is_set():
+                raise StoreError("the store is closed: open a new one")
+            made = call(index)
+            target, headers = self.signed(made)
+            text = "\r\n".join(
+                [f"{made.method} {target} HTTP/1.1", *(f"{n}: {v}" for n, v in headers.items())]
+            )
+            if text.count("\n") != len(headers) or text.count("\r") != len(headers):
+                return None  # a value that can't stand in a header
+            return f"{text}\r\n\r\n".encode()
+
+        return self._lane.run(count, request)
 
     def send(self, call: Call) -> Answer:
         """Send ``call`` once.
