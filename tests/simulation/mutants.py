@@ -32,6 +32,7 @@ from s3gc import (
     restore,
     sweep,
 )
+from s3gc.abc import ObjectStore
 from s3gc.errors import SourceError
 from s3gc.lease import NoLease
 from s3gc.model import JournalDraft, Position, SourceIdentity
@@ -171,6 +172,9 @@ class _Careless:
     async def delete(self, key: str, *, if_match: str) -> Any:
         found = await self._store.stat(key)
         return await self._store.delete(key, if_match=found.etag if found else if_match)
+
+    async def delete_many(self, wanted: Any) -> Any:
+        return await ObjectStore.delete_many(self, wanted)  # type: ignore[arg-type]
 
 
 @contextmanager

@@ -7,13 +7,14 @@ A back end knows these contracts and :mod:`s3gc.model`, and nothing else of s3gc
 from __future__ import annotations
 
 import abc
-from collections.abc import AsyncIterable, AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
 from attrs import frozen
 
+from s3gc.errors import StoreError
 from s3gc.model import (
     AuditResult,
     BackupRecord,
@@ -142,6 +143,29 @@ class ObjectStore(abc.ABC):
         Raises:
             StoreError: with ``outcome_unknown=True`` when the object may be gone or not.
         """
+
+    @property
+    def delete_most(self) -> int:
+        """How many objects :meth:`delete_many` takes in one request; 1 where it has no such request."""
+        return 1
+
+    async def delete_many(self, wanted: Mapping[str, str]) -> Mapping[str, DeleteOutcome | StoreError]:
+        """As :meth:`delete`, for some objects at once.
+
+        Args:
+            wanted: ETags by key, about :attr:`delete_most` of them.
+
+        Returns:
+            What happened, for each key; for one that could not be deleted, or of which that isn't known, the
+            error.
+        """
+        ended: dict[str, DeleteOutcome | StoreError] = {}
+        for key, etag in wanted.items():
+            try:
+                ended[key] = await self.delete(key, if_match=etag)
+            except StoreError as error:
+                ended[key] = error
+        return ended
 
     @abc.abstractmethod
     async def probe(self) -> StoreCapabilities:

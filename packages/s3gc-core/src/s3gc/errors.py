@@ -83,8 +83,8 @@ class LeaseHeld(S3GCError):
 
 
 class LeaseLost(S3GCError):
-    """Another host has taken the bucket's lease: this operation ends here and stays open in its journal; whoever
-    opens its vault next settles it."""
+    """Another host has taken the bucket's lease: this operation ends here and stays open in its journal;
+    whoever opens its vault next settles it."""
 
 
 class CycleHeld(S3GCError):

@@ -29,8 +29,8 @@ checks none. So the holder checks, right before each delete, and three rules mak
 What remains is a process that stops between the check and the moment when its request is signed, and a
 request that the network delivers late. For those there are the delete's condition (If-Match: only the listed
 version goes) and the journal: a process that learns that the lease is another's ends there
-(:class:`~s3gc.errors.LeaseLost`), its operation stays open, and whoever opens its vault next settles it: reads
-the references again, and puts back what a row names.
+(:class:`~s3gc.errors.LeaseLost`), its operation stays open, and whoever opens its vault next settles it:
+reads the references again, and puts back what a row names.
 
 A store without conditional writes lets two create one number within the time of a request. Each looks again
 before its first delete, and all but the last writer find another's content there.

@@ -92,8 +92,8 @@ class Safety:
 
     lease_ttl: timedelta = field(default=timedelta(minutes=35), validator=_span())
     """A lease that was not renewed for so long may be taken over by another host. S3 refuses requests that
-    were signed 15 minutes ago or longer (RequestTimeTooSkewed), and a lease is renewed after a third of this at
-    the latest: so a suspended machine's last request is dead by then, also with clocks 5 minutes apart."""
+    were signed 15 minutes ago or longer (RequestTimeTooSkewed), and a lease is renewed after a third of this
+    at the latest: so a suspended machine's last request is dead by then, also with clocks 5 minutes apart."""
 
     lease_margin: timedelta = field(default=timedelta(minutes=1), validator=_span())
     """A delete is sent only so long after the lease was last seen to be ours; at most a third of

@@ -400,24 +400,34 @@ async def _delete(
     deleted: dict[str, BackupRecord] = {}
     skipped: dict[str, tuple[str, str]] = {}
 
-    async def remove(one: _Doomed) -> None:
-        listed = one.entry.object
+    async def remove(group: Sequence[_Doomed]) -> None:
+        etags = {one.record.key: one.entry.object.etag for one in group}
+        outcomes: Mapping[str, DeleteOutcome | StoreError]
         try:
             await parts.lease.before_delete()
-            outcome = await parts.store.delete(listed.key, if_match=listed.etag)
+            outcomes = await parts.store.delete_many(etags)
         except StoreError as error:
-            if error.outcome_unknown and await is_gone(parts, listed):
-                deleted[listed.key] = one.record
+            outcomes = dict.fromkeys(etags, error)
+        over = anyio.current_time() + request_life(parts).total_seconds()
+        for one in group:
+            outcome = outcomes[one.record.key]
+            if isinstance(outcome, StoreError):
+                await fail(one, outcome, over)
+            elif outcome is DeleteOutcome.DELETED:
+                deleted[one.record.key] = one.record
             else:
-                skipped[listed.key] = (gates.NOT_DELETED, str(error))
-                tally.errors.append(f"{listed.key!r} was not deleted: {error}")
-            return
-        if outcome is DeleteOutcome.DELETED:
+                skipped[one.record.key] = (gates.CHANGED, f"the store says: {outcome.value}")
+
+    async def fail(one: _Doomed, error: StoreError, over: float) -> None:
+        listed = one.entry.object
+        if error.outcome_unknown and await is_gone(parts, listed, over):
             deleted[listed.key] = one.record
         else:
-            skipped[listed.key] = (gates.CHANGED, f"the store says: {outcome.value}")
+            skipped[listed.key] = (gates.NOT_DELETED, str(error))
+            tally.errors.append(f"{listed.key!r} was not deleted: {error}")
 
-    await each(doomed, remove)
+    most = parts.store.delete_most
+    await each([doomed[start : start + most] for start in range(0, len(doomed), most)], remove)
     drafts = [deletion_draft(record, operation_id) for record in deleted.values()]
     drafts += [
         JournalDraft(journal_events.DELETE_SKIPPED, operation_id, key, {"reason": code, "detail": detail})
@@ -442,18 +452,20 @@ def request_life(parts: Parts) -> timedelta:
     return parts.config.safety.lease_margin
 
 
-async def is_gone(parts: Parts, listed: ObjectInfo) -> bool:
+async def is_gone(parts: Parts, listed: ObjectInfo, over: float) -> bool:
     """Look whether this very upload is gone after a delete whose answer was lost.
 
-    Until :func:`request_life` is over, "it is still there" is no answer.
+    Args:
+        over: when the request's life (:func:`request_life`) is over, by anyio's clock. Until then "it is
+            still there" is no answer.
 
     Raises:
         StoreError: the store doesn't answer; the intent stays open in the journal for the next start.
     """
-    left = request_life(parts).total_seconds()
     pause = FIRST_LOOK
     failed = 0
     while True:
+        asked = anyio.current_time()
         try:
             found = await parts.store.stat(listed.key)
         except StoreError:
@@ -464,9 +476,8 @@ async def is_gone(parts: Parts, listed: ObjectInfo) -> bool:
             failed = 0
             if found is None:
                 return True
-            if left <= 0:
+            if asked >= over:
                 return not same_object(listed, found)
-        pause = min(pause, left) if left > 0 else FIRST_LOOK
-        await anyio.sleep(pause)
-        left -= pause
+        left = over - anyio.current_time()
+        await anyio.sleep(min(pause, left) if left > 0 else FIRST_LOOK)
         pause *= 2

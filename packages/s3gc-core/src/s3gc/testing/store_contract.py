@@ -345,6 +345,32 @@ class StoreContract:
         assert await store.delete("k", if_match=new.etag) in (DeleteOutcome.MISSING,)
         assert await store.delete("never", if_match=new.etag) is DeleteOutcome.MISSING
 
+    @pytest.mark.parametrize("probed", [False, True])
+    async def test_each_of_many_is_deleted_on_its_own_condition(
+        self, store: ObjectStore, probed: bool
+    ) -> None:
+        if probed:
+            await store.probe()
+        keys = [key for key in self._corpus() if store.can_address(key)]
+        wanted = {key: (await _put(store, key, b"old")).etag for key in keys}
+        changed = {key for key in keys if hash_of(key) % 3 == 0}
+        kept = {key: (await _put(store, key, b"newer")).etag for key in changed}
+        wanted["never"] = wanted[keys[0]]
+        assert store.delete_most >= 1
+        ended: dict[str, DeleteOutcome | StoreError] = {}
+        for start in range(0, len(wanted), store.delete_most):
+            some = list(wanted.items())[start : start + store.delete_most]
+            ended |= await store.delete_many(dict(some))
+        assert ended == {
+            key: DeleteOutcome.MISSING
+            if key == "never"
+            else DeleteOutcome.CHANGED
+            if key in changed
+            else DeleteOutcome.DELETED
+            for key in wanted
+        }
+        assert {info.key: info.etag for info in await _listed(store)} == kept
+
     # ----------------------------------------------------------------- the store itself
 
     async def test_a_probe_leaves_nothing_and_touches_nothing(self, store: ObjectStore) -> None:

@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from xml.sax.saxutils import escape
 
 from attrs import frozen
 
 from s3gc.errors import StoreError
+from s3gc.stores.s3._headers import quoted_etag
 from s3gc.stores.s3._xml import parse_answer
 
+_QUOTE = {'"': "&quot;"}
 _LINES = {"\r": "&#13;", "\n": "&#10;", "\t": "&#9;"}  # a parser would change them
+
+
+_ODD = re.compile(r"[\x00-\x1f\x7f-\x9f\ufffe\uffff]")
+"""Characters that don't come through XML, or not with every server."""
+
+
+def in_bulk(key: str) -> bool:
+    """Whether the key can be trusted to an XML document, there and back."""
+    return _ODD.search(key) is None
 
 
 @frozen
@@ -24,7 +36,7 @@ class Deleted:
 def delete_document(objects: Iterable[tuple[str, str]]) -> bytes:
     """The request that deletes these keys, each only while its ETag is this one (without quotes)."""
     entries = "".join(
-        f"<Object><Key>{escape(key, _LINES)}</Key><ETag>&quot;{escape(etag)}&quot;</ETag></Object>"
+        f"<Object><Key>{escape(key, _LINES)}</Key><ETag>{escape(quoted_etag(etag), _QUOTE)}</ETag></Object>"
         for key, etag in objects
     )
     return f"<Delete>{entries}</Delete>".encode()

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from s3gc.errors import StoreError
+from collections.abc import Mapping
+
+from s3gc.errors import AccessDenied, StoreError
 from s3gc.model import DeleteOutcome
+from s3gc.stores.s3._body import body_of
+from s3gc.stores.s3._bulk import delete_document, parse_deleted
 from s3gc.stores.s3._client import Client
 from s3gc.stores.s3._errors import Teller, was_rejected
 from s3gc.stores.s3._headers import quoted_etag
@@ -11,6 +15,10 @@ from s3gc.stores.s3._lookup import Lookup
 from s3gc.stores.s3._traits import Condition, Traits
 from s3gc.stores.s3._transport import Call
 from s3gc.stores.s3._xml import bare_etag
+
+_CHANGED = frozenset({"PreconditionFailed", "ConditionalRequestConflict", "OperationAborted"})
+_NOT_DONE = frozenset({"NotImplemented", "SlowDown", "InvalidRequest", "MalformedXML"})
+"""Codes that say for certain that a key was left alone; after any other it may be gone."""
 
 
 class Deletion:
@@ -60,6 +68,49 @@ class Deletion:
         if answer.status >= 500 and answer.status != 501 and not was_rejected(answer):
             return await self._settle(key, told)
         raise told
+
+    @property
+    def proven_in_bulk(self) -> bool:
+        """Whether one request may delete many: only where each key's own ETag is known to count."""
+        return self._traits.conditional_bulk_delete is Condition.HONOURED and not self._traits.contradiction
+
+    async def delete_many(self, wanted: Mapping[str, str]) -> dict[str, DeleteOutcome | StoreError]:
+        """One request for keys that XML can hold. Call it only if :attr:`proven_in_bulk`.
+
+        Nothing is looked up here: what isn't known afterwards is told so.
+        """
+        document = delete_document(wanted.items())
+        call = Call("POST", query=(("delete", None),), body=body_of(document))
+        try:
+            answer = (await self._client.request(call, repeat=False)).answer
+        except StoreError as error:
+            return dict.fromkeys(wanted, error)
+        if answer.status != 200:
+            self._traits.weigh("an ETag for each key of DeleteObjects", Condition.HONOURED, answer.status)
+            unknown = answer.status >= 500 and answer.status != 501 and not was_rejected(answer)
+            told = self._failed(
+                answer, f"delete {len(wanted)} objects", "s3:DeleteObject (and s3:GetObject)", unknown
+            )
+            return dict.fromkeys(wanted, told)
+        try:
+            ended = parse_deleted(answer.body, list(wanted))
+        except StoreError as error:
+            return dict.fromkeys(wanted, StoreError(str(error), outcome_unknown=True))
+        found: dict[str, DeleteOutcome | StoreError] = dict.fromkeys(ended.deleted, DeleteOutcome.DELETED)
+        return found | {key: self._refused(key, code) for key, code in ended.refused.items()}
+
+    def _refused(self, key: str, code: str) -> DeleteOutcome | StoreError:
+        """How the deletion of one key among many ended, by the error's code."""
+        if code in _CHANGED:
+            return DeleteOutcome.CHANGED
+        if code == "NoSuchKey":
+            return DeleteOutcome.MISSING
+        if code == "NotImplemented":
+            self._traits.weigh("an ETag for each key of DeleteObjects", Condition.HONOURED, 501)
+        message = f"could not delete {key!r}: {code or 'no reason given'}"
+        if code == "AccessDenied":
+            return AccessDenied(f"{message}: grant s3:DeleteObject, and look for a lock or a bucket policy")
+        return StoreError(message, outcome_unknown=code not in _NOT_DONE)
 
     async def _settle(self, key: str, error: StoreError) -> DeleteOutcome:
         """After a delete without a clear answer: is the object gone?"""

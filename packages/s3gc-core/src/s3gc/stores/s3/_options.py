@@ -25,6 +25,9 @@ MAX_SINGLE_PUT_BYTES = 5 * 1024 * MIB
 MAX_LIST_KEYS = 1_000
 """Most keys of one listing page (S3 API reference, ListObjectsV2)."""
 
+MAX_DELETE_KEYS = 1_000
+"""Most keys of one DeleteObjects request (S3 API reference, DeleteObjects)."""
+
 _seconds = gt(0.0)
 
 
@@ -57,6 +60,12 @@ class S3Options:
 
     backoff_most: float = field(default=10.0, validator=_seconds)
     """Longest pause in seconds between two attempts."""
+
+    bulk_delete: int = field(default=250, validator=_whole(1, MAX_DELETE_KEYS))
+    """Keys of one DeleteObjects request, where the probe has proven that it honours an ETag for each key.
+
+    Few enough that one request doesn't take long: nothing can call it back.
+    """
 
     page_size: int = field(default=MAX_LIST_KEYS, validator=_whole(1, MAX_LIST_KEYS))
     """Keys asked for in one listing request."""

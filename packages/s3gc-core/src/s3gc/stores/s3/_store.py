@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterable, AsyncIterator, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, suppress
 from datetime import datetime
@@ -23,6 +23,7 @@ from s3gc.errors import (
 )
 from s3gc.model import DeleteOutcome, ObjectAttributes, ObjectHead, ObjectInfo, StoreCapabilities
 from s3gc.stores.s3._address import Addressing, locate
+from s3gc.stores.s3._bulk import in_bulk
 from s3gc.stores.s3._checksums import CHECKSUM_MODE, Checks
 from s3gc.stores.s3._client import Client
 from s3gc.stores.s3._credentials import (
@@ -337,6 +338,24 @@ class S3Store(ObjectStore):
         """Delete the object if its ETag is ``if_match``; see :class:`~s3gc.stores.s3._delete.Deletion`."""
         self._check(key)
         return await self._deletion.delete(key, if_match)
+
+    @property
+    def delete_most(self) -> int:
+        return self._options.bulk_delete if self._deletion.proven_in_bulk else 1
+
+    async def delete_many(self, wanted: Mapping[str, str]) -> Mapping[str, DeleteOutcome | StoreError]:
+        """In one DeleteObjects request if a probe has proven that it honours each key's ETag.
+
+        Keys that XML can't hold to the letter, and all keys where it isn't proven, are deleted one by one.
+        """
+        for key in wanted:
+            self._check(key)
+        many = {key: etag for key, etag in wanted.items() if in_bulk(key)}
+        if len(many) < 2 or not self._deletion.proven_in_bulk:
+            return await super().delete_many(wanted)
+        ended = await self._deletion.delete_many(many)
+        alone = {key: etag for key, etag in wanted.items() if key not in many}
+        return ended | dict(await super().delete_many(alone))
 
     # ----------------------------------------------------------------- the store itself
 

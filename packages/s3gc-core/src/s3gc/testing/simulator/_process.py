@@ -30,7 +30,7 @@ SLOW_ANSWERS = 0.3
 """How many answers take a while of their own: between them and their cause others may act."""
 
 LATE = (0.0, 0.2, 3.0, 40.0)
-"""Seconds after which a request that nobody waits for may arrive: less than ``lease_margin`` (assumption A8)."""
+"""Seconds after which a request that nobody waits for may arrive; less than ``lease_margin`` (A8)."""
 
 LANDS = 0.5
 """How likely a request that was on its way still arrives after its process was killed."""
