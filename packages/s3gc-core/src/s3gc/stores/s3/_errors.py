@@ -91,6 +91,7 @@ class Teller:
 
     bucket: str
     region: str
+    owner: str | None = None  # the account that the bucket must belong to
 
     def __call__(
         self, answer: Answer, doing: str, permission: str, outcome_unknown: bool = False
@@ -124,6 +125,7 @@ class Teller:
         if fault.code.startswith("KMS."):
             return UnreadableObject(f"{what}: its KMS key can't be used ({told})")
         if fault.status in (401, 403):
+            permission += " (and see that the bucket is its expected_bucket_owner's)" if self.owner else ""
             return AccessDenied(
                 f"{what}: grant {permission}, and look for a lock or a bucket policy ({fault.status} {told})"
             )

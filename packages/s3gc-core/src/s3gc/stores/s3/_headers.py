@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 from attrs import evolve
 
-from s3gc.errors import StoreError, UnreadableObject
+from s3gc.errors import ConfigError, StoreError, UnreadableObject
 from s3gc.model import ObjectAttributes, ObjectInfo
 from s3gc.stores.s3._xml import bare_etag
 
@@ -106,6 +106,24 @@ def write_attributes(attributes: ObjectAttributes) -> dict[str, str]:
         headers["x-amz-tagging"] = "&".join(
             f"{quote(name, safe='')}={quote(value, safe='')}" for name, value in attributes.tags.items()
         )
+    return headers
+
+
+def every_header(request_payer: str | None, expected_bucket_owner: str | None) -> dict[str, str]:
+    """What goes with every request (S3 user guide, "Requester Pays buckets", "Verifying bucket ownership").
+
+    Raises:
+        ConfigError: a value that isn't one.
+    """
+    headers: dict[str, str] = {}
+    if request_payer is not None:
+        if request_payer != "requester":
+            raise ConfigError(f"request_payer must be 'requester' or left out, not {request_payer!r}")
+        headers["x-amz-request-payer"] = request_payer
+    if expected_bucket_owner is not None:
+        if not re.fullmatch(r"[0-9]{12}", expected_bucket_owner):
+            raise ConfigError("expected_bucket_owner must be an account's number, 12 digits")
+        headers["x-amz-expected-bucket-owner"] = expected_bucket_owner
     return headers
 
 

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterable, AsyncIterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, suppress
 from datetime import datetime
+from functools import partial
 from typing import Literal
 
 from attrs import evolve
@@ -22,7 +23,7 @@ from s3gc.errors import (
     StoreError,
 )
 from s3gc.model import DeleteOutcome, ObjectAttributes, ObjectHead, ObjectInfo, StoreCapabilities
-from s3gc.stores.s3._address import Addressing, locate
+from s3gc.stores.s3._address import Address, Addressing, locate
 from s3gc.stores.s3._bulk import in_bulk
 from s3gc.stores.s3._checksums import CHECKSUM_MODE, Checks
 from s3gc.stores.s3._client import Client
@@ -36,6 +37,7 @@ from s3gc.stores.s3._credentials import (
 from s3gc.stores.s3._delete import Deletion
 from s3gc.stores.s3._errors import Teller, fault_of
 from s3gc.stores.s3._headers import (
+    every_header,
     md5_of,
     quoted_etag,
     read_attributes,
@@ -51,6 +53,7 @@ from s3gc.stores.s3._options import MAX_KEY_BYTES, S3Options
 from s3gc.stores.s3._probe import Probe
 from s3gc.stores.s3._ranges import Ranges
 from s3gc.stores.s3._reader import S3Reader
+from s3gc.stores.s3._region import Region
 from s3gc.stores.s3._scan import Scanner
 from s3gc.stores.s3._signing import Credentials, Signer
 from s3gc.stores.s3._tagging import Tagging
@@ -69,7 +72,9 @@ class S3Store(ObjectStore):
 
     Args:
         bucket: its bare name.
-        region: the bucket's region; by default what the environment or the profile says.
+        region: the bucket's region; by default what the environment or the profile says, else ``us-east-1``.
+        adopt_region: believe the store once if its first answers name another region; by default only where
+            ``region`` isn't passed.
         endpoint_url: ``https://host:port`` of a store that isn't AWS.
         access_key, secret_key, session_token: fixed credentials, instead of botocore's provider chain.
         profile: a profile of the AWS configuration files.
@@ -79,10 +84,14 @@ class S3Store(ObjectStore):
         ca_bundle: a file with the certificates to trust; by default botocore's.
         encryption: ``keep`` encrypts what is put back as it was, with the same KMS key; ``bucket`` leaves
             that to the bucket's default, for when a key can't be used any more.
+        request_payer: ``requester`` says that we pay for requests to a bucket of others.
+        expected_bucket_owner: the account (12 digits) that the bucket must belong to, or all is refused.
         rng: for pauses between attempts and names of sentinels.
 
+    A proxy is taken from HTTP_PROXY, HTTPS_PROXY and NO_PROXY.
+
     Raises:
-        ConfigError: the bucket, region, endpoint or credentials can't be used.
+        ConfigError: the bucket, region, endpoint, credentials or proxy can't be used.
     """
 
     def __init__(
@@ -90,6 +99,7 @@ class S3Store(ObjectStore):
         bucket: str,
         *,
         region: str | None = None,
+        adopt_region: bool | None = None,
         endpoint_url: str | None = None,
         access_key: str | None = None,
         secret_key: str | None = None,
@@ -101,6 +111,8 @@ class S3Store(ObjectStore):
         options: S3Options | None = None,
         ca_bundle: str | None = None,
         encryption: Literal["keep", "bucket"] = "keep",
+        request_payer: Literal["requester"] | None = None,
+        expected_bucket_owner: str | None = None,
         rng: random.Random | None = None,
     ) -> None:
         if (access_key is None) != (secret_key is None):
@@ -116,27 +128,38 @@ class S3Store(ObjectStore):
         else:
             session = open_session(profile)
             credentials = BotocoreCredentials(session)
-        region = region or session_region(session or open_session(None))
-        if not region:
-            if endpoint_url is None:
-                raise ConfigError("the bucket's region is not known: pass region, or set AWS_REGION")
-            region = "us-east-1"  # what gateways that have no regions expect in a signature
-        self._region = region
+        if encryption not in ("keep", "bucket"):
+            raise ConfigError(f"encryption must be 'keep' or 'bucket', not {encryption!r}")
+        # us-east-1 is what gateways that have no regions expect, and where AWS knows all buckets' regions.
+        self._region = Region(
+            region or session_region(session or open_session(None)) or "us-east-1",
+            partial(self._locate, bucket, endpoint_url, addressing),
+            bucket,
+            may_change=region is None if adopt_region is None else adopt_region,
+        )
         self._clock = clock or SystemClock()
         self._options = options or S3Options()
         self._rng = rng or random.SystemRandom()
         self._keeps_encryption = encryption == "keep"
         self._traits = Traits()
-        address = locate(bucket, region=region, endpoint_url=endpoint_url, addressing=addressing)
+        address = self._region.address()
         self.bucket = bucket
         self.url = address.identity
         transport = Transport(
-            address, Signer(region), credentials, self._options, self._clock, max_connections, ca_bundle
+            address,
+            Signer(self._region.name),
+            credentials,
+            self._options,
+            self._clock,
+            max_connections,
+            ca_bundle,
+            every=every_header(request_payer, expected_bucket_owner),
+            relocated=self._relocated,
         )
         self._client = Client(
             transport, self._options, self._clock, self._rng, max_connections, address.host_header
         )
-        self._failed = Teller(bucket, region)
+        self._failed = Teller(bucket, self._region.name, expected_bucket_owner)
         self._lookup = Lookup(self._client, self._traits, self._failed)
         self._tagging = Tagging(self._client, self._traits, self._lookup, self._failed)
         self._deletion = Deletion(self._client, self._traits, self._lookup, self._failed)
@@ -145,7 +168,16 @@ class S3Store(ObjectStore):
         self._executor = ThreadPoolExecutor(max_connections, thread_name_prefix="s3gc-list")
 
     def __repr__(self) -> str:
-        return f"S3Store({self.url!r}, region={self._region!r})"
+        return f"S3Store({self.url!r}, region={self._region.name!r})"
+
+    @staticmethod
+    def _locate(bucket: str, endpoint_url: str | None, addressing: Addressing, region: str) -> Address:
+        return locate(bucket, region=region, endpoint_url=endpoint_url, addressing=addressing)
+
+    def _relocated(self, answer: Answer) -> tuple[Address, Signer] | None:
+        if not self._region.learn(answer):
+            return None
+        return self._region.address(), Signer(self._region.name)
 
     def can_address(self, key: str) -> bool:
         """All keys but the empty one (which is the bucket itself), too long ones, and what isn't Unicode."""

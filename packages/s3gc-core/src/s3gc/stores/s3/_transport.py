@@ -5,7 +5,8 @@ from __future__ import annotations
 import ssl
 import threading
 from collections.abc import Callable, Mapping
-from typing import IO, Any
+from functools import partial
+from typing import IO
 
 import botocore.httpsession
 import urllib3
@@ -18,10 +19,22 @@ from s3gc.stores.s3._address import Address
 from s3gc.stores.s3._credentials import CredentialSource
 from s3gc.stores.s3._lane import Lane, Run
 from s3gc.stores.s3._options import S3Options
+from s3gc.stores.s3._pool import open_pool, proxy_for
 from s3gc.stores.s3._signing import EMPTY_SHA256, Signer, encode_key, encode_query
 
 MAX_ERROR_BYTES = 1024 * 1024
 """Most bytes that are read of an answer that tells of an error."""
+
+
+MOVED = frozenset({301, 307, 400})
+"""Answers that may say that the bucket is elsewhere; what was asked for was not done."""
+
+_NOT_SENT = (
+    faults.NewConnectionError,
+    faults.ConnectTimeoutError,
+    faults.EmptyPoolError,
+    faults.ProxyError,  # urllib3 raises it only while there is no connection through the proxy
+)
 
 
 class NotSent(Exception):
@@ -116,6 +129,43 @@ def _plain(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}"
 
 
+@frozen(eq=False)
+class _Route:
+    """Where requests go, and how they are signed there."""
+
+    address: Address
+    signer: Signer
+    pool: urllib3.HTTPConnectionPool
+    lane: Lane
+    is_straight: bool  # no proxy
+
+    @classmethod
+    def open(
+        cls,
+        options: S3Options,
+        max_connections: int,
+        ca_bundle: str | None,
+        address: Address,
+        signer: Signer,
+    ) -> _Route:
+        trusted = ca_bundle or str(botocore.httpsession.get_cert_path(True))
+        proxy = proxy_for(address)
+        lane = Lane(
+            address.host,
+            address.port,
+            ssl.create_default_context(cafile=trusted) if address.scheme == "https" else None,
+            connections=2 * max_connections,
+            connect_timeout=options.connect_timeout,
+            read_timeout=options.read_timeout,
+        )
+        pool = open_pool(address, proxy, options, max_connections, trusted)
+        return cls(address, signer, pool, lane, proxy is None)
+
+    def close(self) -> None:
+        self.pool.close()
+        self.lane.close()
+
+
 class Transport:
     """A pool of connections to one bucket. Every method may be called from several threads."""
 
@@ -128,54 +178,40 @@ class Transport:
         clock: Clock,
         max_connections: int,
         ca_bundle: str | None,
+        *,
+        every: Mapping[str, str] | None = None,
+        relocated: Callable[[Answer], tuple[Address, Signer] | None] | None = None,
     ) -> None:
-        self._address = address
-        self._signer = signer
+        """
+        Args:
+            every: headers of every request.
+            relocated: where the bucket really is, if an answer tells. Called under a lock.
+        """
+        self._every = dict(every or {})
+        self._relocated = relocated
+        self._open = partial(_Route.open, options, max_connections, ca_bundle)
+        self._moving = threading.Lock()
+        self._route = self._open(address, signer)
         self._credentials = credentials
         self._clock = clock
         self._options = options
         self._closed = threading.Event()
-        common: dict[str, Any] = {
-            "port": address.port,
-            "maxsize": max_connections,
-            "block": False,
-            "timeout": urllib3.Timeout(connect=options.connect_timeout, read=options.read_timeout),
-        }
-        self._pool: urllib3.HTTPConnectionPool
-        if address.scheme == "https":
-            self._pool = urllib3.HTTPSConnectionPool(
-                address.host,
-                cert_reqs=ssl.CERT_REQUIRED,
-                ca_certs=ca_bundle or botocore.httpsession.get_cert_path(True),
-                **common,
-            )
-        else:
-            self._pool = urllib3.HTTPConnectionPool(address.host, **common)
-        tls = None
-        if address.scheme == "https":
-            tls = ssl.create_default_context(cafile=ca_bundle or botocore.httpsession.get_cert_path(True))
-        self._lane = Lane(
-            address.host,
-            address.port,
-            tls,
-            connections=2 * max_connections,
-            connect_timeout=options.connect_timeout,
-            read_timeout=options.read_timeout,
-        )
 
     def close(self) -> None:
         self._closed.set()
-        self._pool.close()
-        self._lane.close()
+        self._route.close()
 
     def run(self, count: int, call: Callable[[int], Call]) -> Run:
         """Send many small reads over connections of their own, without retries."""
+        route = self._route
 
         def request(index: int) -> bytes | None:
             if self._closed.is_set():
                 raise StoreError("the store is closed: open a new one")
+            if not route.is_straight:
+                return None  # a lane knows no proxies
             made = call(index)
-            target, headers = self.signed(made)
+            target, headers = self.signed(made, route)
             text = "\r\n".join(
                 [f"{made.method} {target} HTTP/1.1", *(f"{n}: {v}" for n, v in headers.items())]
             )
@@ -183,10 +219,10 @@ class Transport:
                 return None  # a value that can't stand in a header
             return f"{text}\r\n\r\n".encode()
 
-        return self._lane.run(count, request)
+        return route.lane.run(count, request)
 
     def send(self, call: Call) -> Answer:
-        """Send ``call`` once.
+        """Send ``call`` once; once more where the answer says that the bucket is elsewhere.
 
         Raises:
             NotSent, Lost: there is no answer.
@@ -196,54 +232,71 @@ class Transport:
             raise StoreError("the store is closed: open a new one")
         if call.key == "":  # the path would be the bucket's own
             raise AmbiguousKey("the empty key names no object; nothing was sent")
-        target, headers = self.signed(call)
+        route = self._route
+        answer = self._once(call, route)
+        with self._moving:
+            where = self._relocated(answer) if self._relocated and route is self._route else None
+            if where is not None:
+                route.close()  # only what isn't in use
+                self._route = self._open(*where)
+            if route is self._route or answer.status not in MOVED:
+                return answer
+        return self._once(call, self._route)
+
+    def _once(self, call: Call, route: _Route) -> Answer:
+        target, headers = self.signed(call, route)
         source = call.body.source if call.body else None
         if source is not None and not isinstance(source, bytes):
             source.seek(0)
         try:
             # A target that begins with '/' and holds nothing but unreserved characters, '/' and upper-case
             # escapes goes through urlopen unchanged; tests/integration/test_store_s3_wire.py watches it.
-            response = self._pool.urlopen(
+            response = route.pool.urlopen(
                 call.method,
                 target,
                 body=source,
-                headers={name: value.encode("utf-8").decode("latin-1") for name, value in headers.items()},
+                headers={
+                    **(route.pool.headers or {}),  # for a proxy
+                    **{name: value.encode("utf-8").decode("latin-1") for name, value in headers.items()},
+                },
                 retries=False,
                 redirect=False,
                 preload_content=False,
                 decode_content=False,
             )
-        except (faults.NewConnectionError, faults.ConnectTimeoutError, faults.EmptyPoolError) as error:
+        except _NOT_SENT as error:
             raise NotSent(_plain(error)) from error
         except faults.SSLError as error:
             raise StoreError(
-                f"no trusted connection to {self._address.host_header}: {error}; "
+                f"no trusted connection to {route.address.host_header}: {error}; "
                 "check the endpoint, or pass ca_bundle with the issuer's certificate"
             ) from error
         except (faults.HTTPError, OSError) as error:
             raise Lost(_plain(error)) from error
         return self._read(call, response)
 
-    def signed(self, call: Call) -> tuple[str, dict[str, str]]:
+    def signed(self, call: Call, route: _Route | None = None) -> tuple[str, dict[str, str]]:
         """The target and the headers of a request, as they go over the wire."""
-        path = f"{self._address.base}/{encode_key(call.key or '')}"
+        route = route or self._route
+        path = f"{route.address.base}/{encode_key(call.key or '')}"
         wire_query, canonical_query = encode_query(call.query)
-        headers = self._signer.sign(
+        headers = route.signer.sign(
             call.method,
             path,
             canonical_query,
-            self._headers(call),
+            self._headers(call, route.address),
             payload_sha256=call.body.sha256 if call.body else EMPTY_SHA256,
             credentials=self._credentials.current(),
             now=self._clock.now(),
         )
         return f"{path}?{wire_query}" if wire_query else path, headers
 
-    def _headers(self, call: Call) -> dict[str, str]:
+    def _headers(self, call: Call, address: Address) -> dict[str, str]:
         headers = {
-            "host": self._address.host_header,
+            "host": address.host_header,
             "user-agent": "s3gc",
             "accept-encoding": "identity",  # a body is read as it is stored
+            **self._every,
             **call.headers,
         }
         if call.body is not None:
