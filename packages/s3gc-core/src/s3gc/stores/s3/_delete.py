@@ -14,6 +14,7 @@ from s3gc.stores.s3._headers import quoted_etag
 from s3gc.stores.s3._lookup import Lookup
 from s3gc.stores.s3._traits import Condition, Traits
 from s3gc.stores.s3._transport import Call
+from s3gc.stores.s3._versions import NULL, Versions
 from s3gc.stores.s3._xml import bare_etag
 
 _CHANGED = frozenset({"PreconditionFailed", "ConditionalRequestConflict", "OperationAborted"})
@@ -25,8 +26,9 @@ class Deletion:
     """Deletes objects whose ETag is the one given.
 
     Unless a probe has proven that the server honours ``If-Match``, the ETag is compared first; what is
-    written in between is lost on a server that ignores the header. A server that was proven to honour it and
-    then says that it doesn't know it is another one: nothing more is sent until it is probed again.
+    written in between is lost on a server that ignores the header and keeps no versions; where it keeps
+    them, a delete that hid another version than the one meant is undone. A server that was proven to honour
+    it and then says that it doesn't know it is another one: nothing more is sent until it is probed again.
 
     A request whose answer is lost is never sent again: it may have been carried out, and the same bytes may
     have been uploaded since. The store looks instead. The object gone counts as DELETED, because a delete of
@@ -38,6 +40,7 @@ class Deletion:
         self._traits = traits
         self._lookup = lookup
         self._failed = failed
+        self._versions = Versions(client, traits, failed)
 
     async def delete(self, key: str, if_match: str) -> DeleteOutcome:
         known = self._traits.conditional_delete
@@ -56,17 +59,21 @@ class Deletion:
         except StoreError as error:
             if not error.outcome_unknown:
                 raise
-            return await self._settle(key, error)
+            return await self._settle(key, if_match, error)
         self._traits.weigh("If-Match on DELETE", known, answer.status)
         if answer.status in (200, 204):
-            return DeleteOutcome.DELETED
+            marker = answer.headers.get("x-amz-version-id")
+            if known is Condition.HONOURED or marker in (None, NULL):
+                return DeleteOutcome.DELETED
+            rightly = await self._versions.hidden_rightly(key, if_match, marker)
+            return DeleteOutcome.DELETED if rightly else DeleteOutcome.CHANGED
         if self._lookup.is_missing(answer):
             return DeleteOutcome.MISSING
         if answer.status in (409, 412):
             return DeleteOutcome.CHANGED
         told = self._failed(answer, f"delete {key!r}", "s3:DeleteObject (and s3:GetObject for the condition)")
         if answer.status >= 500 and answer.status != 501 and not was_rejected(answer):
-            return await self._settle(key, told)
+            return await self._settle(key, if_match, told)
         raise told
 
     @property
@@ -112,12 +119,14 @@ class Deletion:
             return AccessDenied(f"{message}: grant s3:DeleteObject, and look for a lock or a bucket policy")
         return StoreError(message, outcome_unknown=code not in _NOT_DONE)
 
-    async def _settle(self, key: str, error: StoreError) -> DeleteOutcome:
+    async def _settle(self, key: str, if_match: str, error: StoreError) -> DeleteOutcome:
         """After a delete without a clear answer: is the object gone?"""
         try:
             gone = self._lookup.is_missing(await self._lookup.look(key))
         except StoreError:
             gone = False
+        if gone and self._traits.conditional_delete is not Condition.HONOURED:
+            gone = await self._versions.hidden_rightly(key, if_match, None)
         if gone:
             return DeleteOutcome.DELETED
         message = f"it is not known whether {key!r} was deleted: {error}"
