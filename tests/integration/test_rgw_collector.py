@@ -19,6 +19,7 @@ from s3gc.clock import SystemClock
 from s3gc.errors import CycleHeld, LeaseHeld, LeaseLost, StoreError
 from s3gc.lease import bucket_lease
 from s3gc.stores.s3 import S3Store
+from s3gc.stores.s3._transport import Call
 
 if TYPE_CHECKING:
     from fixtures_rgw import RgwServer
@@ -93,6 +94,47 @@ async def test_nothing_is_deleted_where_the_condition_is_ignored(
             await gc.collect()
     assert [breaker.code for breaker in held.value.breakers] == ["unconditional_delete"]
     assert snapshot(rgw_server, rgw_truth, rgw_bucket) == before
+
+
+@pytest.mark.parametrize("status", ["Enabled", "Suspended"])
+async def test_only_versioning_that_is_on_stands_in_for_the_condition(
+    rgw_server: RgwServer,
+    rgw_bucket: str,
+    rgw_truth: S3Client,
+    tmp_path: Path,
+    status: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rgw_truth.put_bucket_versioning(Bucket=rgw_bucket, VersioningConfiguration={"Status": status})
+    for key in (*REFERENCED, "free"):
+        rgw_truth.put_object(Bucket=rgw_bucket, Key=key, Body=b"old")
+    conditional = honours_if_match(rgw_truth, rgw_bucket)
+    async with Collector.open(configuration(rgw_server, rgw_bucket, tmp_path, Safety.none())) as gc:
+        state = await gc.capabilities(probe=True)
+        assert state is not None
+        assert state.capabilities.keeps_versions is (status == "Enabled")
+        if status == "Suspended" and not conditional:
+            assert state.held_by
+            with pytest.raises(CycleHeld, match="suspended"):
+                await gc.collect()
+            assert rgw_truth.head_object(Bucket=rgw_bucket, Key="free")["ContentLength"] == 3
+            return
+        assert not state.held_by
+        store = gc._parts.store
+        assert isinstance(store, S3Store)
+        request = store._client.request
+
+        async def too_late(call: Call, **options: Any) -> Any:
+            if call.method == "DELETE" and call.key == "free":  # a writer after the last look
+                rgw_truth.put_object(Bucket=rgw_bucket, Key="free", Body=b"new!")
+            return await request(call, **options)
+
+        monkeypatch.setattr(store._client, "request", too_late)
+        assert ("free" in (await gc.collect()).deleted) is not conditional
+    sizes = [
+        one["Size"] for one in rgw_truth.list_object_versions(Bucket=rgw_bucket, Prefix="free")["Versions"]
+    ]
+    assert sorted(sizes) == [3, 4], "what came too late is there, perhaps behind a marker"
 
 
 async def test_collect_and_restore_everything(

@@ -109,6 +109,7 @@ async def test_the_journal_alone_tells_why_an_object_went(bench: Bench) -> None:
     names = [entry.event for entry in history if entry.key in (None, "free/1")]
     assert names == [
         "operation_started",
+        "store_probed",
         "backed_up",
         "fence_reached",
         "delete_intended",
@@ -116,7 +117,7 @@ async def test_the_journal_alone_tells_why_an_object_went(bench: Bench) -> None:
         "batch_confirmed",
         "operation_completed",
     ]
-    started, backed_up, fence, intended, deleted, confirmed, completed = (
+    started, store, backed_up, fence, intended, deleted, confirmed, completed = (
         entry for entry in history if entry.key in (None, "free/1")
     )
     (plan,) = plans
@@ -126,6 +127,7 @@ async def test_the_journal_alone_tells_why_an_object_went(bench: Bench) -> None:
     assert set(plan.data["positions"]) == set(fence.data["positions"]) == set(confirmed.data["positions"])
     assert {"too_young", "in_grace", "excluded_prefix"} <= set(plan.data["gates"])
     assert plan.data["scanned"] == 4
+    assert store.data["capabilities"]["conditional_delete"] is True
     assert intended.data["etag"] == backed_up.data["backup"]["etag"] == deleted.data["backup"]["etag"]
     assert "no row" in intended.data["reason"]
     assert completed.data["deleted"] == 3
@@ -341,7 +343,12 @@ async def test_explain_answers_for_any_key(bench: Bench) -> None:
         assert gone.exists is False
         assert gone.decision.startswith("deleted by s3gc")
         assert report.operation_id in gone.decision
-        assert [entry.event for entry in gone.history] == ["backed_up", "delete_intended", "deleted"]
+        assert [entry.event for entry in gone.history] == [
+            "store_probed",
+            "backed_up",
+            "delete_intended",
+            "deleted",
+        ]
         never = await gc.explain("never")
         assert never.decision.startswith("there is no such object")
         bench.store.stat_fails = True

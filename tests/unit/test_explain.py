@@ -227,7 +227,13 @@ async def test_the_past_is_what_the_journal_knew_then(bench: Bench) -> None:
     assert all(found.problems for found in then.values()), "of the rows of then nobody knows"
     assert all(entry.at <= times["deleted"] for entry in then["deleted"].history)
     assert now.exists
-    assert [entry.event for entry in now.history] == ["backed_up", "delete_intended", "deleted", "restored"]
+    assert [entry.event for entry in now.history] == [
+        "store_probed",
+        "backed_up",
+        "delete_intended",
+        "deleted",
+        "restored",
+    ]
 
 
 async def test_a_deletion_is_told_from_the_journal_alone(bench: Bench) -> None:

@@ -26,7 +26,7 @@ async def explain(parts: Parts, key: str, at: datetime | None = None) -> Explana
 
     With ``at``, as the journal knew it at that time: nobody can ask a bucket or a database about the past.
     """
-    history = [entry async for entry in parts.vault.journal.read(key=key)]
+    history = await _history(parts, key)
     if at is not None:
         return await _past(parts, key, [entry for entry in history if entry.at <= at], at)
     problems: list[str] = []
@@ -43,6 +43,16 @@ async def explain(parts: Parts, key: str, at: datetime | None = None) -> Explana
         object=found,
         problems=problems,
     )
+
+
+async def _history(parts: Parts, key: str) -> list[JournalEntry]:
+    """All entries of the key, and what was known of the store whenever it was about to be deleted."""
+    journal = parts.vault.journal
+    history = [entry async for entry in journal.read(key=key)]
+    for operation_id in {e.operation_id for e in history if e.event == journal_events.DELETE_INTENDED}:
+        events = {journal_events.STORE_PROBED}
+        history += [entry async for entry in journal.read(operation_id=operation_id, events=events)]
+    return sorted(history, key=lambda entry: entry.seq)
 
 
 async def _past(parts: Parts, key: str, history: list[JournalEntry], at: datetime) -> Explanation:

@@ -100,6 +100,10 @@ def _detail(entry: JournalEntry) -> str:
             return str(data["why"])
         case journal_events.RESTORED:
             return f"SHA-256 {data['sha256']}, undoes entry {data['deleted_seq']}"
+        case journal_events.STORE_PROBED:
+            able = data["capabilities"]
+            proven = "proven" if able["conditional_delete"] else "not proven"
+            return f"conditional delete {proven}, versioning {able['versioning']}, at {data['probed_at']}"
         case journal_events.CLAIMED:
             return f"until {data['until']}"
     return ""
