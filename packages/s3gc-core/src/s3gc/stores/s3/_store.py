@@ -23,6 +23,7 @@ from s3gc.errors import (
     StoreError,
 )
 from s3gc.model import DeleteOutcome, ObjectAttributes, ObjectHead, ObjectInfo, StoreCapabilities
+from s3gc.stores.s3._acl import Acls
 from s3gc.stores.s3._address import Address, Addressing, locate
 from s3gc.stores.s3._bulk import in_bulk
 from s3gc.stores.s3._checksums import CHECKSUM_MODE, Checks
@@ -86,6 +87,7 @@ class S3Store(ObjectStore):
             that to the bucket's default, for when a key can't be used any more.
         request_payer: ``requester`` says that we pay for requests to a bucket of others.
         expected_bucket_owner: the account (12 digits) that the bucket must belong to, or all is refused.
+        acl: ``keep`` makes ACLs a part of what is backed up and put back; one more request for each object.
         rng: for pauses between attempts and names of sentinels.
 
     A proxy is taken from HTTP_PROXY, HTTPS_PROXY and NO_PROXY.
@@ -113,6 +115,7 @@ class S3Store(ObjectStore):
         encryption: Literal["keep", "bucket"] = "keep",
         request_payer: Literal["requester"] | None = None,
         expected_bucket_owner: str | None = None,
+        acl: Literal["keep"] | None = None,
         rng: random.Random | None = None,
     ) -> None:
         if (access_key is None) != (secret_key is None):
@@ -130,6 +133,8 @@ class S3Store(ObjectStore):
             credentials = BotocoreCredentials(session)
         if encryption not in ("keep", "bucket"):
             raise ConfigError(f"encryption must be 'keep' or 'bucket', not {encryption!r}")
+        if acl not in ("keep", None):
+            raise ConfigError(f"acl must be 'keep' or left out, not {acl!r}")
         # us-east-1 is what gateways that have no regions expect, and where AWS knows all buckets' regions.
         self._region = Region(
             region or session_region(session or open_session(None)) or "us-east-1",
@@ -161,6 +166,7 @@ class S3Store(ObjectStore):
         )
         self._failed = Teller(bucket, self._region.name, expected_bucket_owner)
         self._lookup = Lookup(self._client, self._traits, self._failed)
+        self._acls = Acls(self._client, self._lookup, self._failed, keep=acl is not None)
         self._tagging = Tagging(self._client, self._traits, self._lookup, self._failed)
         self._deletion = Deletion(self._client, self._traits, self._lookup, self._failed)
         self._max_connections = max_connections
@@ -247,9 +253,10 @@ class S3Store(ObjectStore):
         info = read_info(answer.headers, key)
         try:
             tags = await self._lookup.tags(key, answer.headers, self._traits.counts_tags_on_head)
+            acl = await self._acls.read(key)
         except PreconditionFailed:
             return None
-        return ObjectHead(info, read_attributes(answer.headers, key, tags))
+        return ObjectHead(info, evolve(read_attributes(answer.headers, key, tags), acl=acl))
 
     def get(self, key: str, *, if_match: str | None = None) -> AbstractAsyncContextManager[ObjectReader]:
         return self._get(key, if_match)
@@ -280,7 +287,8 @@ class S3Store(ObjectStore):
         if if_match is not None and info.etag != bare_etag(if_match):
             raise PreconditionFailed(f"{key!r} has the ETag {info.etag!r} now, not {if_match!r}")
         tags = await self._lookup.tags(key, answer.headers, self._traits.counts_tags_on_get)
-        attributes = read_attributes(answer.headers, key, tags)
+        acl = await self._acls.read(key)
+        attributes = evolve(read_attributes(answer.headers, key, tags), acl=acl)
         verify = self._options.verify_md5 and self._traits.md5_etags
         checks = Checks(answer.headers, md5_of(answer.headers) if verify else None)
         return S3Reader(self._client, answer, info, attributes, checks)
@@ -364,6 +372,8 @@ class S3Store(ObjectStore):
                 "than it was told: compare the two, and look at the bucket's settings",
                 outcome_unknown=True,
             )
+        if attributes.acl is not None:
+            await self._acls.ensure(key, attributes.acl)
         return info
 
     async def delete(self, key: str, *, if_match: str) -> DeleteOutcome:
