@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager
 
 import anyio
 import anyio.to_thread
@@ -17,11 +18,22 @@ from s3gc.stores.s3._ranges import MAX_EMPTY_PAGES
 from s3gc.stores.s3._transport import Answer, Call, Lost, NotSent
 from s3gc.stores.s3._xml import Page, parse_page
 
+_NOTHING = contextlib.nullcontext()
+
 
 def fetch_page(
-    client: Client, token: str | None, after: str, *, prefix: str = "", plus_is_space: bool
+    client: Client,
+    token: str | None,
+    after: str,
+    *,
+    prefix: str = "",
+    plus_is_space: bool,
+    parsing: AbstractContextManager[object] = _NOTHING,
 ) -> Page | Answer:
     """One attempt at the page after ``after``, in the caller's thread.
+
+    Args:
+        parsing: is held while the answer is parsed.
 
     Returns:
         an answer that isn't a page as it is.
@@ -40,7 +52,8 @@ def fetch_page(
     answer = client.send(Call("GET", query=tuple(query)))
     if answer.status != 200:
         return answer
-    return parse_page(answer.body, after, prefix=prefix, plus_is_space=plus_is_space)
+    with parsing:
+        return parse_page(answer.body, after, prefix=prefix, plus_is_space=plus_is_space)
 
 
 class Lister:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import heapq
-from collections import deque
+import threading
 from collections.abc import AsyncIterator, Callable, Sequence
-from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import count
 from queue import Empty, SimpleQueue
 
@@ -21,6 +21,9 @@ from s3gc.stores.s3._listing import fetch_page
 from s3gc.stores.s3._ranges import Range, Ranges
 from s3gc.stores.s3._transport import Answer, Lost, NotSent
 from s3gc.stores.s3._xml import Page
+
+PAGES_AHEAD = 2
+"""Pages for each lister that are under way or wait for the caller: all that a scan keeps in memory."""
 
 _SLOW_DOWN = (429, 503)
 
@@ -57,9 +60,10 @@ class Pace:
 
 
 class Scanner:
-    """One scan. The generator itself starts the requests, in the store's threads, and waits for any of them.
+    """One scan. Its threads are the store's: each asks for page after page, and the generator hands them on.
 
-    There is no task group: one must not be held open across a ``yield``.
+    There is no task group, which must not be held open across a ``yield``: a thread that comes back with a
+    page takes up the next one itself, and ends when there is none or the caller has enough to read.
     """
 
     def __init__(
@@ -78,109 +82,142 @@ class Scanner:
         self._ranges = ranges
         self._listers = listers
         self._plus_is_space = plus_is_space
+        self._parsing = threading.Lock()  # parsing is Python's work alone: two at once only hinder each other
+        self._news: SimpleQueue[Sequence[ObjectInfo] | BaseException | None] = SimpleQueue()
+        self._lock = threading.Lock()  # for all that follows, and the ranges
         self._pace = Pace(listers)
-        self._done: SimpleQueue[tuple[_Asked, Future[Page | Answer]] | None] = SimpleQueue()
-        self._running: set[Future[Page | Answer]] = set()
+        self._running = 0
+        self._waiting = 0  # pages among the news
         self._paused: list[tuple[float, int, _Asked]] = []  # a heap by the time to go on
         self._numbers = count()
-        self._ready: deque[Sequence[ObjectInfo]] = deque()
+        self._stopped = False
 
     async def pages(self) -> AsyncIterator[Sequence[ObjectInfo]]:
         """The pages; an empty bucket has none."""
         try:
             while True:
-                self._submit()
-                if self._ready:
-                    await anyio.lowlevel.checkpoint()
-                    yield self._ready.popleft()
-                elif self._ranges.finished:
-                    return
-                else:
-                    self._handle(await self._wait())
-                while not self._done.empty():
-                    self._handle(self._done.get_nowait())
+                with self._lock:
+                    self._start()
+                    if self._ranges.finished and not self._waiting:
+                        return
+                    due = self._paused[0][0] if self._paused else None
+                news = await self._next_news(due)
+                if isinstance(news, BaseException):
+                    raise news
+                if news is not None:
+                    with self._lock:
+                        self._waiting -= 1
+                    yield news
         finally:
-            for future in tuple(self._running):
-                future.cancel()
-            self._done.put(None)  # ends a thread that still waits for an answer
+            with self._lock:
+                self._stopped = True
+            self._news.put(None)  # ends a thread that still waits for them
 
-    # ------------------------------------------------------------- asking
+    async def _next_news(self, due: float | None) -> Sequence[ObjectInfo] | BaseException | None:
+        """What a thread had to tell; None when only the state has changed, or a pause is over."""
+        if not self._news.empty():
+            await anyio.lowlevel.checkpoint()
+            return self._news.get_nowait()
 
-    def _submit(self) -> None:
-        """Start as many requests as may be under way. Pages that wait for the caller hold new ones back."""
-        while len(self._running) < self._pace.now and len(self._running) + len(self._ready) < self._ahead:
-            if self._paused and self._paused[0][0] <= self._client.monotonic():
-                asked = heapq.heappop(self._paused)[2]
-            elif len(self._running) + len(self._paused) >= self._listers:
-                return
-            else:
-                chosen = self._ranges.next()
-                if chosen is None:
-                    return
-                asked = _Asked(chosen, self._client.backoff())
-            self._start(asked)
-
-    @property
-    def _ahead(self) -> int:
-        return 2 * self._listers
-
-    def _start(self, asked: _Asked) -> None:
-        asked.period = self._pace.period
-        part = asked.range
-        try:
-            future = self._executor.submit(
-                fetch_page, self._client, part.token, part.last, plus_is_space=self._plus_is_space
-            )
-        except RuntimeError as error:  # the executor is shut down
-            raise _closed() from error
-        self._running.add(future)
-        future.add_done_callback(lambda done: self._done.put((asked, done)))
-
-    async def _wait(self) -> tuple[_Asked, Future[Page | Answer]] | None:
-        """The next answer; None when a pause is over first."""
-        pause = max(0.0, self._paused[0][0] - self._client.monotonic()) if self._paused else None
-
-        def get() -> tuple[_Asked, Future[Page | Answer]] | None:
+        def wait() -> Sequence[ObjectInfo] | BaseException | None:
             try:
-                return self._done.get(timeout=pause)
+                timeout = None if due is None else max(0.0, due - self._client.monotonic())
+                return self._news.get(timeout=timeout)
             except Empty:
                 return None
 
-        return await anyio.to_thread.run_sync(get, abandon_on_cancel=True)
+        return await anyio.to_thread.run_sync(wait, abandon_on_cancel=True)
 
-    # ------------------------------------------------------------- answers
+    # ------------------------------------------------------------- under the lock
 
-    def _handle(self, answered: tuple[_Asked, Future[Page | Answer]] | None) -> None:
-        if answered is None:
-            return
-        asked, future = answered
-        self._running.discard(future)
-        try:
-            got = future.result()
-        except CancelledError as error:
-            raise _closed() from error
-        except (NotSent, Lost) as error:
-            if not self._again(asked):
-                raise self._client.unreachable(asked.backoff, error, False) from error
+    def _start(self) -> None:
+        """Start as many requests as may be under way."""
+        while (asked := self._take()) is not None:
+            try:
+                future = self._executor.submit(self._work, asked)
+            except RuntimeError as error:  # the executor is shut down
+                raise _closed() from error
+            future.add_done_callback(self._ended)
+
+    def _take(self) -> _Asked | None:
+        """A page to ask for now, if there is one, and room for it."""
+        room = PAGES_AHEAD * self._listers - self._running - self._waiting
+        if self._stopped or self._running >= self._pace.now or room <= 0:
+            return None
+        if self._paused and self._paused[0][0] <= self._client.monotonic():
+            asked = heapq.heappop(self._paused)[2]
         else:
-            if isinstance(got, Page):
-                self._pace.good()
-                objects = self._ranges.arrived(asked.range, got)
-                if objects:
-                    self._ready.append(objects)
-                return
+            if self._running + len(self._paused) >= self._listers:
+                return None
+            chosen = self._ranges.next()
+            if chosen is None:
+                return None
+            asked = _Asked(chosen, self._client.backoff())
+        asked.period = self._pace.period
+        self._running += 1
+        return asked
+
+    def _took(self, asked: _Asked, got: Page | Answer | NotSent | Lost) -> Sequence[ObjectInfo] | None:
+        """What came of an attempt: objects to deliver, if any.
+
+        Raises:
+            StoreError: the scan can't go on.
+        """
+        if isinstance(got, Page):
+            self._pace.good()
+            return self._ranges.arrived(asked.range, got) or None
+        if isinstance(got, Answer):
             if got.status in _SLOW_DOWN:
                 self._pace.slow_down(asked.period)
-            if not may_repeat(got) or not self._again(asked):
+            if not may_repeat(got) or not asked.backoff.again():
                 raise self._failed(got)
-
-    def _again(self, asked: _Asked) -> bool:
-        """Ask for the same page once more after a pause; False: that has been tried often enough."""
-        if not asked.backoff.again():
-            return False
+        elif not asked.backoff.again():
+            raise self._client.unreachable(asked.backoff, got, False) from got
         due = self._client.monotonic() + asked.backoff.seconds()
         heapq.heappush(self._paused, (due, next(self._numbers), asked))
-        return True
+        return None
+
+    # ------------------------------------------------------------- in the store's threads
+
+    def _work(self, asked: _Asked) -> None:
+        more: _Asked | None = asked
+        while more is not None:
+            more = self._ask(more)
+
+    def _ask(self, asked: _Asked) -> _Asked | None:
+        """Ask for one page; what this thread shall ask for next."""
+        part = asked.range
+        got: Page | Answer | NotSent | Lost
+        try:
+            try:
+                got = fetch_page(
+                    self._client,
+                    part.token,
+                    part.last,
+                    plus_is_space=self._plus_is_space,
+                    parsing=self._parsing,
+                )
+            except (NotSent, Lost) as error:
+                got = error
+            with self._lock:
+                self._running -= 1
+                if self._stopped:
+                    return None
+                objects = self._took(asked, got)
+                self._waiting += objects is not None
+                self._news.put(objects)
+                more = self._take()
+                self._start()
+                return more
+        except BaseException as error:  # noqa: BLE001 - raised by the generator
+            with self._lock:
+                self._stopped = True
+            self._news.put(error)
+            return None
+
+    def _ended(self, work: Future[None]) -> None:
+        if work.cancelled():
+            self._news.put(_closed())
 
 
 def _closed() -> StoreError:
