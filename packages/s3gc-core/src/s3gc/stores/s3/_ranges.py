@@ -213,8 +213,10 @@ class Ranges:
             found.sample = Sample(objects[0].key, objects[-1].key, len(objects) - 1)
         self._expect(found)
         found.unmarked += 1
-        mark = found.last if found.token is not None else found.end
-        if found.unmarked >= self._mark_every and mark is not None and is_plain(mark):
+        if found.unmarked < self._mark_every:
+            return
+        mark = next((info.key for info in reversed(objects) if is_plain(info.key)), None)
+        if mark is not None:
             found.unmarked = 0
             self._marks.append(mark)
             if len(self._marks) > MAX_MARKS:
