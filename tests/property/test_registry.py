@@ -46,6 +46,7 @@ async def cycle(
     for row in rows:
         await registry.references.stage("db", [row])
     await registry.references.apply("db", Position("db", name), now)
+    await registry.listing.compare()
     await registry.listing.observe(name, now)
 
 
@@ -129,6 +130,7 @@ def test_an_observation_is_counted_once_a_cycle() -> None:
             await registry.listing.begin()
             await registry.listing.add(listed({"a": 0}))
             await registry.listing.finish()
+            await registry.listing.compare()
             await registry.listing.observe("1", START)  # the same cycle again, after a crash
             (found,) = (await registry.listing.candidates(START)).candidates
             assert found.observations == 1

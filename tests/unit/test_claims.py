@@ -164,6 +164,7 @@ async def test_a_claim_lets_grace_begin_anew(registry: Registry) -> None:
     await listing.finish()
     await registry.references.begin()
     await registry.references.apply("db", Position("db", "1"), NOW)
+    await listing.compare()
     await listing.observe("1", NOW)
 
     async def observations() -> int:

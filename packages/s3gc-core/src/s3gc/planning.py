@@ -13,7 +13,6 @@ import anyio.lowlevel
 from attrs import frozen
 
 from s3gc import _threads, breakers, journal_events, latch, owner, pins
-from s3gc.abc import RESERVED_PREFIX
 from s3gc.errors import CycleHeld, SourceError, StoreError, VaultError
 from s3gc.gates import DERIVED, REFERENCED, first_objection
 from s3gc.model import (
@@ -24,7 +23,6 @@ from s3gc.model import (
     KeptExample,
     Mode,
     Moment,
-    ObjectInfo,
     PlanEntry,
     SourceIdentity,
     TrippedBreaker,
@@ -58,6 +56,7 @@ async def make_plan(parts: Parts, operation_id: str) -> Plan:
     listed = await list_bucket(parts, operation_id)
     try:
         counted = await sync(parts, operation_id)
+        await parts.registry.listing.compare()
         spared = await _spare(parts)
         evidence = await _evidence(parts, sources, counted, listed)
         tripped = breakers.before_candidates(evidence, safety) + await belonging(parts, sources)
@@ -146,31 +145,19 @@ async def list_bucket(parts: Parts, operation_id: str) -> int:
     """The listing first: a reference made while we list is then seen by the sync after it."""
     listing = parts.registry.listing
     await listing.begin()
-    previous: str | None = None
     shown = 0
     try:
-        async with aclosing(parts.store.list()) as pages:  # type: ignore[type-var]
+        async with aclosing(parts.store.scan()) as pages:  # type: ignore[type-var]
             async for page in pages:
-                previous = _increasing(page, previous)
-                # Our own objects (lease, owner) are no part of what the bucket holds.
-                await listing.add([found for found in page if not found.key.startswith(RESERVED_PREFIX)])
+                await listing.add(page)
                 if listing.count - shown >= PROGRESS_EVERY:
                     shown = listing.count
                     parts.emit("listing_progress", operation_id=operation_id, listed=shown)
+        await listing.finish()
     except StoreError as error:
         raise CycleHeld([TrippedBreaker("store_failed", "", str(error))]) from error
-    await listing.finish()
     parts.emit("listing_completed", operation_id=operation_id, objects=listing.count)
     return listing.count
-
-
-def _increasing(page: Sequence[ObjectInfo], previous: str | None) -> str | None:
-    """The last key of a page whose keys strictly increase; anything else is no listing."""
-    for found in page:
-        if previous is not None and found.key <= previous:
-            raise StoreError(f"the listing is not strictly increasing: {found.key!r} came after {previous!r}")
-        previous = found.key
-    return previous
 
 
 async def _spare(parts: Parts) -> Mapping[str, int]:

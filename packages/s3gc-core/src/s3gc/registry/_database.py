@@ -15,6 +15,7 @@ import anyio
 from s3gc import _threads
 from s3gc.errors import ConfigError, S3GCError
 from s3gc.registry._claims import SCHEMA as CLAIMS_SCHEMA
+from s3gc.registry._pages import SCHEMA as PAGES_SCHEMA
 
 T = TypeVar("T")
 
@@ -56,19 +57,22 @@ CREATE TABLE IF NOT EXISTS acknowledged (
 """
 SCHEMA = _SCHEMA + CLAIMS_SCHEMA
 
-SCRATCH = """
-CREATE TABLE scratch.listing (
-  n INTEGER PRIMARY KEY, key TEXT NOT NULL, key_hash INTEGER NOT NULL, size INTEGER NOT NULL,
-  etag TEXT NOT NULL, modified INTEGER NOT NULL, version_id TEXT, storage_class TEXT,
-  ambiguous INTEGER NOT NULL);
-CREATE TABLE scratch.observed (n INTEGER PRIMARY KEY, since INTEGER NOT NULL, observations INTEGER NOT NULL);
+_SCRATCH = """
 CREATE TABLE scratch.stage (col INTEGER NOT NULL, row_id TEXT NOT NULL, key_hash INTEGER NOT NULL);
 CREATE TABLE scratch.changed (
   col INTEGER NOT NULL, row_id TEXT NOT NULL, PRIMARY KEY (col, row_id)) WITHOUT ROWID;
--- what protects a listed object besides references to its own key: its folders and parents
+-- listed objects that no reference names, in key order; those that only stand apart come last
+CREATE TABLE scratch.free (
+  n INTEGER PRIMARY KEY, key TEXT NOT NULL, key_hash INTEGER NOT NULL, size INTEGER NOT NULL,
+  etag TEXT NOT NULL, modified INTEGER NOT NULL, version_id TEXT, storage_class TEXT,
+  ambiguous INTEGER NOT NULL);
+-- by column, how many of its references name a listed object
+CREATE TABLE scratch.hits (col INTEGER PRIMARY KEY, refs INTEGER NOT NULL);
+-- what protects a free object besides references to its own key: its folders and parents
 CREATE TABLE scratch.protectors (n INTEGER NOT NULL, key_hash INTEGER NOT NULL);
-CREATE TABLE scratch.spared (n INTEGER PRIMARY KEY, derived INTEGER NOT NULL);
+CREATE TABLE scratch.spared (n INTEGER PRIMARY KEY);
 """
+SCRATCH = PAGES_SCHEMA + _SCRATCH
 
 
 class Database:

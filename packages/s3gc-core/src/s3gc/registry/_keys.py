@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from array import array
+from collections.abc import Iterable
 from hashlib import blake2b
 
 
@@ -10,6 +13,22 @@ def key_hash(key: str) -> int:
     return int.from_bytes(
         blake2b(key.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "little", signed=True
     )
+
+
+_KEY = blake2b(digest_size=8)
+
+
+def key_hashes(keys: Iterable[str]) -> list[int]:
+    """:func:`key_hash` of each, at half the time."""
+    fresh, digests = _KEY.copy, []
+    for key in keys:
+        one = fresh()
+        one.update(key.encode("utf-8", "surrogatepass"))
+        digests.append(one.digest())
+    found = array("q", b"".join(digests))
+    if sys.byteorder == "big":
+        found.byteswap()
+    return found.tolist()
 
 
 def folder_hash(folder: str) -> int:

@@ -10,23 +10,20 @@ from sqlite3 import Connection
 from attrs import frozen
 
 from s3gc.model import Candidate, ObjectInfo
+from s3gc.registry import _pages
 from s3gc.registry._database import Database
 from s3gc.registry._keys import key_hash
 from s3gc.registry._times import micros, moment
 
 _CHUNK = 500  # values in one IN (…); SQLite bounds the number of parameters
-_PAGE = 10_000  # listed keys whose protectors are worked out at once
-
-_FREE = (
-    "NOT EXISTS (SELECT 1 FROM refs r WHERE r.key_hash = l.key_hash)"
-    " AND NOT EXISTS (SELECT 1 FROM scratch.spared s WHERE s.n = l.n)"
-)
-"""A listed object that no reference protects."""
+_PAGE = 10_000  # free keys whose protectors are worked out at once
+_COMPARED = 50  # pages of the listing in one transaction: others want the registry, too
 
 _CANDIDATES = (
-    "SELECT l.n, l.key, l.size, l.etag, l.modified, l.version_id, l.storage_class, l.ambiguous,"
-    " u.since, u.observations FROM scratch.listing l LEFT JOIN scratch.observed u ON u.n = l.n"
-    f" WHERE l.n > ? AND {_FREE} ORDER BY l.n LIMIT ?"
+    "SELECT f.n, f.key, f.size, f.etag, f.modified, f.version_id, f.storage_class, f.ambiguous,"
+    " u.since, u.observations FROM scratch.free f LEFT JOIN unreferenced u ON u.key = f.key"
+    "  AND u.etag = f.etag AND u.modified = f.modified AND u.cycle = ?"
+    " WHERE f.n > ? ORDER BY f.n LIMIT ?"
 )
 
 Protectors = Callable[[str], tuple[Sequence[int], Sequence[int]]]
@@ -47,107 +44,99 @@ class Listing:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._count = 0
+        self._observed: str | None = None  # the cycle that noted its candidates
 
     async def begin(self) -> None:
         """Forget the listing before."""
         await self._database.clear_scratch()
         self._count = 0
+        self._observed = None
 
     async def add(self, page: Sequence[ObjectInfo]) -> None:
-        """Take a page of the listing."""
+        """Take a page of the listing. Pages may come in any order.
 
-        def work(connection: Connection) -> None:
-            connection.executemany(
-                "INSERT INTO scratch.listing (key, key_hash, size, etag, modified, version_id, storage_class,"
-                " ambiguous) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                [
-                    (
-                        found.key,
-                        key_hash(found.key),
-                        found.size,
-                        found.etag,
-                        micros(found.last_modified),
-                        found.version_id,
-                        found.storage_class,
-                        found.ambiguous,
-                    )
-                    for found in page
-                ],
-            )
-
-        if page:
-            await self._database.run(work)
-            self._count += len(page)
+        Raises:
+            StoreError: its keys don't strictly increase.
+        """
+        self._count += await self._database.run(functools.partial(_pages.put, page=page))
 
     async def finish(self) -> None:
-        """The listing is complete: make it searchable by key."""
+        """The listing is complete.
 
-        def work(connection: Connection) -> None:
-            connection.execute("CREATE INDEX scratch.listed ON listing (key_hash)")
-
-        await self._database.run(work)
+        Raises:
+            StoreError: its pages overlap.
+        """
+        await self._database.run(_pages.rank)
 
     @property
     def count(self) -> int:
-        """Objects listed."""
+        """Objects listed, without our own."""
         return self._count
 
-    async def spare(self, protectors: Protectors) -> Mapping[str, int]:
-        """Find the listed objects that are protected by a folder or a parent that a row names.
+    async def compare(self) -> None:
+        """Find the listed objects that no reference names. Call it when the references are up to date."""
 
-        Call it when the references are up to date. Returns how many were spared ``by_folder``, and how many
-        only as ``derived``.
+        def clear(connection: Connection) -> None:
+            connection.execute("DELETE FROM scratch.free")
+            connection.execute("DELETE FROM scratch.hits")
+
+        def work(connection: Connection, after: int) -> int | None:
+            last, hits = _pages.compare(connection, after, _COMPARED)
+            connection.executemany(
+                "INSERT INTO scratch.hits VALUES (?, ?)"
+                " ON CONFLICT (col) DO UPDATE SET refs = refs + excluded.refs",
+                hits.items(),
+            )
+            return last
+
+        await self._database.run(clear)
+        after: int | None = 0
+        while after is not None:
+            after = await self._database.run(functools.partial(work, after=after))
+
+    async def spare(self, protectors: Protectors) -> Mapping[str, int]:
+        """Of the objects that :meth:`compare` found, drop those that live by a folder or a parent.
+
+        Returns how many were spared ``by_folder``, and how many only as ``derived``.
         """
+        spared = [0, 0]
 
         def page(connection: Connection, after: int) -> int | None:
             rows = connection.execute(
-                "SELECT n, key FROM scratch.listing WHERE n > ? ORDER BY n LIMIT ?", (after, _PAGE)
+                "SELECT n, key FROM scratch.free WHERE n > ? ORDER BY n LIMIT ?", (after, _PAGE)
             ).fetchall()
             found = [(n, protectors(key)) for n, key in rows]
+            connection.execute("DELETE FROM scratch.spared")
             for kind in (0, 1):
                 hashes = [(n, value) for n, by_kind in found for value in by_kind[kind]]
                 if hashes:
                     connection.execute("DELETE FROM scratch.protectors")
                     connection.executemany("INSERT INTO scratch.protectors VALUES (?, ?)", hashes)
-                    connection.execute(
-                        "INSERT OR IGNORE INTO scratch.spared SELECT p.n, ? FROM scratch.protectors p"
-                        " WHERE EXISTS (SELECT 1 FROM refs r WHERE r.key_hash = p.key_hash)",
-                        (kind,),
-                    )
+                    spared[kind] += connection.execute(
+                        "INSERT OR IGNORE INTO scratch.spared SELECT p.n FROM scratch.protectors p"
+                        " WHERE EXISTS (SELECT 1 FROM refs r WHERE r.key_hash = p.key_hash)"
+                    ).rowcount
                     # A change that spoke of the folder or the parent spoke of the key.
                     connection.execute(
-                        "INSERT INTO touched SELECT l.key_hash, MAX(t.at) FROM scratch.protectors p"
-                        " JOIN touched t ON t.key_hash = p.key_hash JOIN scratch.listing l ON l.n = p.n"
-                        " WHERE true GROUP BY l.key_hash"
+                        "INSERT INTO touched SELECT f.key_hash, MAX(t.at) FROM scratch.protectors p"
+                        " JOIN touched t ON t.key_hash = p.key_hash JOIN scratch.free f ON f.n = p.n"
+                        " WHERE true GROUP BY f.key_hash"
                         " ON CONFLICT (key_hash) DO UPDATE SET at = MAX(at, excluded.at)"
                     )
+            connection.execute("DELETE FROM scratch.free WHERE n IN (SELECT n FROM scratch.spared)")
             return rows[-1][0] if len(rows) == _PAGE else None
 
         after: int | None = 0
         while after is not None:
             after = await self._database.run(functools.partial(page, after=after), writes=True)
-
-        def count(connection: Connection) -> dict[str, int]:
-            row = connection.execute(
-                "SELECT COALESCE(SUM(1 - s.derived), 0), COALESCE(SUM(s.derived), 0) FROM scratch.spared s"
-                " JOIN scratch.listing l ON l.n = s.n"
-                " WHERE NOT EXISTS (SELECT 1 FROM refs r WHERE r.key_hash = l.key_hash)"
-            ).fetchone()
-            return {"by_folder": int(row[0]), "derived": int(row[1])}
-
-        return await self._database.run(count)
+        return {"by_folder": spared[0], "derived": spared[1]}
 
     async def listed_among(self, hashes: Mapping[int, str]) -> Sequence[str]:
         """Of keys by their hash: those that the listing has."""
 
         def work(connection: Connection) -> list[str]:
-            one = "SELECT key FROM scratch.listing WHERE key_hash = ?"
-            found = []
-            for value, key in hashes.items():
-                rows = connection.execute(one, (value,)).fetchall()
-                if any(row[0] == key for row in rows):
-                    found.append(key)
-            return found
+            there = _pages.among(connection, hashes.values())
+            return [key for key in hashes.values() if key in there]
 
         return await self._database.run(work)
 
@@ -160,12 +149,14 @@ class Listing:
 
         def work(connection: Connection) -> None:
             run = connection.execute
-            run("DELETE FROM unreferenced WHERE key IN (" + _TOUCHED_KEYS + ")")
+            run(
+                "DELETE FROM unreferenced WHERE key IN (SELECT f.key FROM scratch.free f"
+                " CROSS JOIN touched t ON t.key_hash = f.key_hash)"
+            )
             run(
                 "INSERT INTO unreferenced (key, etag, modified, since, observations, cycle)"
-                " SELECT l.key, l.etag, l.modified, COALESCE(t.at, ?), 1, ? FROM scratch.listing l"
-                " LEFT JOIN touched t ON t.key_hash = l.key_hash"
-                f" WHERE {_FREE}"
+                " SELECT f.key, f.etag, f.modified, COALESCE(t.at, ?), 1, ? FROM scratch.free f"
+                " LEFT JOIN touched t ON t.key_hash = f.key_hash WHERE true ORDER BY f.n"
                 " ON CONFLICT (key) DO UPDATE SET"
                 "  since = CASE WHEN etag = excluded.etag AND modified = excluded.modified"
                 "          THEN MIN(since, excluded.since) ELSE excluded.since END,"
@@ -176,19 +167,15 @@ class Listing:
             )
             run("DELETE FROM unreferenced WHERE cycle <> ?", (cycle,))
             run("DELETE FROM touched")  # what they told stands in `unreferenced` now
-            # Both are in key order by now, so this join is one pass over each.
-            run(
-                "INSERT INTO scratch.observed SELECT l.n, u.since, u.observations"
-                " FROM scratch.listing l JOIN unreferenced u ON u.key = l.key"
-            )
 
         await self._database.run(work, writes=True)
+        self._observed = cycle
 
     async def candidates(self, now: datetime, *, after: int = 0, limit: int = 5_000) -> CandidatePage:
         """A page of listed objects that no reference names. Unobserved ones count as free since ``now``."""
 
         def work(connection: Connection) -> CandidatePage:
-            rows = connection.execute(_CANDIDATES, (after, limit)).fetchall()
+            rows = connection.execute(_CANDIDATES, (self._observed, after, limit)).fetchall()
             found = [
                 Candidate(
                     ObjectInfo(key, size, etag, moment(modified), version, storage_class, bool(odd)),
@@ -249,7 +236,3 @@ def _spoken_of(connection: Connection, key: str, protectors: Protectors) -> int 
         if at is not None:
             moments.append(int(at))
     return max(moments, default=None)
-
-
-_TOUCHED_KEYS = "SELECT l.key FROM touched t JOIN scratch.listing l ON l.key_hash = t.key_hash"
-"""Listed keys that a change has spoken of since the last cycle."""

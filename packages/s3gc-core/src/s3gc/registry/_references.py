@@ -9,6 +9,7 @@ from sqlite3 import Connection
 from attrs import frozen
 
 from s3gc.model import ChangeBatch, Column, Position, Reference
+from s3gc.registry import _pages
 from s3gc.registry._columns import Columns
 from s3gc.registry._database import Database
 from s3gc.registry._keys import folder_hash, key_hash
@@ -251,23 +252,34 @@ class References:
     # ------------------------------------------------------------------ questions
 
     async def resolved(self) -> Mapping[tuple[str, Column], Resolved]:
-        """By source and column: of all mentions, those which name an object of the last listing.
+        """By source and column: of all mentions, those which name an object of the last listing, as compared.
 
         A column of folders is left out: a folder may be empty.
         """
 
         def work(connection: Connection) -> dict[tuple[str, Column], Resolved]:
-            return {
-                (source, Column(table, column)): Resolved(mentions, resolved or 0)
-                for source, table, column, mentions, resolved in connection.execute(
-                    "SELECT c.source, c.tbl, c.col, COUNT(*), SUM(m.hit) FROM ("
-                    " SELECT col, MAX(EXISTS (SELECT 1 FROM scratch.listing l WHERE l.key_hash = r.key_hash))"
-                    " AS hit FROM refs r GROUP BY col, row_id) m JOIN columns c ON c.id = m.col"
-                    " WHERE NOT EXISTS (SELECT 1 FROM columns f WHERE f.source = c.source AND f.tbl = c.tbl"
-                    "  AND f.col = c.col AND f.folder = 1)"
-                    " GROUP BY c.id"
-                )
-            }
+            found = {}
+            for number, source, table, column, hits in connection.execute(
+                "SELECT c.id, c.source, c.tbl, c.col, COALESCE(h.refs, 0) FROM columns c"
+                " LEFT JOIN scratch.hits h ON h.col = c.id"
+                " WHERE NOT EXISTS (SELECT 1 FROM columns f WHERE f.source = c.source AND f.tbl = c.tbl"
+                "  AND f.col = c.col AND f.folder = 1)"
+            ).fetchall():
+                count, mentions = connection.execute(
+                    "SELECT COUNT(*), COUNT(DISTINCT row_id) FROM refs WHERE col = ?", (number,)
+                ).fetchone()
+                if count > mentions:  # a row counts once, however many of its readings name an object
+                    _pages.index(connection)
+                    (hits,) = connection.execute(
+                        "SELECT SUM(hit) FROM (SELECT MAX(EXISTS"
+                        " (SELECT 1 FROM scratch.listed l WHERE l.key_hash = r.key_hash)) AS hit"
+                        " FROM refs r WHERE r.col = ? GROUP BY r.row_id)",
+                        (number,),
+                    ).fetchone()
+                if mentions:
+                    # Two listed keys may share a hash.
+                    found[source, Column(table, column)] = Resolved(mentions, min(hits, mentions))
+            return found
 
         return await self._database.run(work)
 
@@ -275,10 +287,11 @@ class References:
         """Ids of some rows whose mention in this column names no object of the last listing."""
 
         def work(connection: Connection) -> list[str]:
+            _pages.index(connection)
             rows = connection.execute(
                 "SELECT r.row_id FROM refs r JOIN columns c ON c.id = r.col"
                 " WHERE c.source = ? AND c.tbl = ? AND c.col = ? AND c.folder = 0 GROUP BY r.col, r.row_id"
-                " HAVING NOT MAX(EXISTS (SELECT 1 FROM scratch.listing l WHERE l.key_hash = r.key_hash))"
+                " HAVING NOT MAX(EXISTS (SELECT 1 FROM scratch.listed l WHERE l.key_hash = r.key_hash))"
                 " LIMIT ?",
                 (source, column.table, column.column, limit),
             )
@@ -290,14 +303,19 @@ class References:
         """By column, in how many rows the registry has something of it."""
 
         def work(connection: Connection) -> dict[Column, int]:
-            return {
-                Column(table, column): count
-                for table, column, count in connection.execute(
-                    "SELECT c.tbl, c.col, COUNT(DISTINCT r.row_id) FROM columns c JOIN refs r ON r.col = c.id"
-                    " WHERE c.source = ? GROUP BY c.tbl, c.col",
-                    (source,),
-                )
-            }
+            numbers: dict[Column, list[int]] = {}  # two where some of its rows name keys, and some folders
+            for table, column, number in connection.execute(
+                "SELECT tbl, col, id FROM columns WHERE source = ?", (source,)
+            ):
+                numbers.setdefault(Column(table, column), []).append(number)
+            found = {}
+            for column, some in numbers.items():
+                one = "SELECT row_id FROM refs WHERE col = ?"
+                rows = one if len(some) == 1 else " UNION ".join([one] * len(some))
+                (count,) = connection.execute(f"SELECT COUNT(DISTINCT row_id) FROM ({rows})", some).fetchone()
+                if count:
+                    found[column] = count
+            return found
 
         return await self._database.run(work)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 
 _KEEP_MOMENTS = 4_096
@@ -16,6 +17,11 @@ _MICROSECOND = timedelta(microseconds=1)
 def micros(moment: datetime) -> int:
     """Microseconds since 1970; exact."""
     return (moment - _EPOCH) // _MICROSECOND
+
+
+def micros_each(moments: Iterable[datetime]) -> list[int]:
+    """:func:`micros` of many that differ."""
+    return [(moment - _EPOCH) // _MICROSECOND for moment in moments]
 
 
 @functools.lru_cache(_KEEP_MOMENTS)
