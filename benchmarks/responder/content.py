@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import random
+from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -12,6 +14,8 @@ if TYPE_CHECKING:
 _BLOCK_BYTES = 1 << 20
 _VARIANTS = 256  # different beginnings, so that neighbours in a pack have little in common
 _STEP = 1009  # bytes between the beginnings of two variants in the block
+_DATES_FROM = datetime(2024, 3, 1)
+_DATES_EVERY_S = 150  # 100,000 objects are half a year
 _TAIL_BYTES = 16  # makes each body, and so each ETag, unique
 
 
@@ -19,6 +23,19 @@ def key(index: int) -> str:
     """The key of object ``index``: spread evenly over 65,536 folders, 53 bytes long."""
     digest = _digest(index).hex()
     return f"uploads/{digest[:2]}/{digest[2:4]}/{digest}.bin"
+
+
+def _counter(index: int) -> str:
+    return f"obj/{index:010d}.bin"
+
+
+def _date(index: int) -> str:
+    when = _DATES_FROM + timedelta(seconds=_DATES_EVERY_S * index)
+    return f"logs/{when:%Y/%m/%d}/{when:%H%M%S}-{_digest(index).hex()[:8]}.gz"
+
+
+SHAPES: Mapping[str, Callable[[int], str]] = {"spread": key, "counter": _counter, "date": _date}
+"""Keys as applications make them: random, numbered, by the day."""
 
 
 def _digest(index: int) -> bytes:

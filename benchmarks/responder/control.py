@@ -95,11 +95,19 @@ class Control:
         return {}
 
     def _fill(
-        self, *, bucket: str, objects: int, size: int, age_s: int = 0, first: int = 0, step: int = 1
+        self,
+        *,
+        bucket: str,
+        objects: int,
+        size: int,
+        age_s: int = 0,
+        first: int = 0,
+        step: int = 1,
+        shape: str = "spread",
     ) -> dict[str, Any]:
         """Put the objects first, first + step, … below ``objects``, ``age_s`` seconds old."""
         target = self.s3.buckets.setdefault(bucket, Bucket())
-        target.fill(range(first, objects, step), size, int(time.time()) - age_s)
+        target.fill(range(first, objects, step), size, int(time.time()) - age_s, shape)
         return {"objects": len(target.objects)}
 
     def _wipe(self, *, bucket: str) -> dict[str, Any]:

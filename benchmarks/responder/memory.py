@@ -14,7 +14,7 @@ from xml.sax.saxutils import escape
 
 from attrs import Factory, define, field, frozen
 
-from benchmarks.responder.content import Filler, key
+from benchmarks.responder.content import SHAPES, Filler, key
 
 _FEW = 64  # so many changed keys are moved one by one; more rebuild the sorted lists
 
@@ -84,12 +84,13 @@ class Bucket:
         if self.objects.pop(name, None) is not None:
             self._changed.add(name)
 
-    def fill(self, indices: Iterable[int], size: int, modified: int) -> None:
-        """Put the objects of these numbers, all of one size."""
+    def fill(self, indices: Iterable[int], size: int, modified: int, shape: str = "spread") -> None:
+        """Put the objects of these numbers, all of one size; ``shape`` is one of ``content.SHAPES``."""
+        name = SHAPES[shape]
         filler = Filler(size)
         headers = {"content-type": "application/octet-stream"}
         for index in indices:
-            self.put(key(index), StoredObject(size, filler.etag(index), modified, (filler, index), headers))
+            self.put(name(index), StoredObject(size, filler.etag(index), modified, (filler, index), headers))
         self.refresh()
         self._entries_for(url=True)
 

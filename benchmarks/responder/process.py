@@ -88,10 +88,22 @@ class Responder:
         self._command("latency", ms=ms)
 
     def fill(
-        self, bucket: str, objects: int, size: int, *, age_s: int = 0, first: int = 0, step: int = 1
+        self,
+        bucket: str,
+        objects: int,
+        size: int,
+        *,
+        age_s: int = 0,
+        first: int = 0,
+        step: int = 1,
+        shape: str = "spread",
     ) -> None:
-        """Put the objects first, first + step, … below ``objects``: ``size`` bytes, ``age_s`` seconds old."""
-        self._command("fill", bucket=bucket, objects=objects, size=size, age_s=age_s, first=first, step=step)
+        """Put the objects first, first + step, … below ``objects``: ``size`` bytes, ``age_s`` seconds old.
+
+        A census knows only those whose keys have the shape ``spread``.
+        """
+        part = {"first": first, "step": step, "shape": shape}
+        self._command("fill", bucket=bucket, objects=objects, size=size, age_s=age_s, **part)
 
     def wipe(self, bucket: str) -> None:
         """Drop a bucket and all that is in it."""
