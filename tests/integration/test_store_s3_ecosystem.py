@@ -417,3 +417,16 @@ async def test_credentials_that_expire_are_renewed(
     tokens = [request.headers["x-amz-security-token"] for request in server.requests]
     assert len(set(keys)) == 2
     assert [f"token{key.removeprefix('KEY')}" for key in keys] == tokens
+
+
+async def test_the_environments_certificates_are_trusted(
+    raw_server: Start,
+    front: Callable[[RawServer, bool], Front],
+    certificate: tuple[Path, Path],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("AWS_CA_BUNDLE", str(certificate[0]))
+    server = raw_server(FakeS3())
+    store = server.store(endpoint_url=f"https://127.0.0.1:{front(server, False).port}")
+    await store.stat("k")
+    await store.aclose()

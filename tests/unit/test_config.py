@@ -59,6 +59,7 @@ def test_the_signature_shows_the_real_defaults() -> None:
             "tables",
             "folders",
             "derived",
+            "s3",
             "safety",
         ):  # required; None stands for {} and Safety.full()
             assert getattr(Config(bucket="my-bucket", **{option.name: shown}), option.name) == getattr(

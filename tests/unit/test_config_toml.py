@@ -222,7 +222,13 @@ def safety_values() -> st.SearchStrategy[dict[str, Any]]:
         str: st.sampled_from(["full", "none", "demo"]),
         tuple[str, ...]: st.lists(st.sampled_from(MAY_CLEAR), max_size=6),  # self_clearing
     }
-    return st.fixed_dictionaries({name: by_type[kind] for name, kind in get_type_hints(Safety).items()})
+    every = st.fixed_dictionaries({name: by_type[kind] for name, kind in get_type_hints(Safety).items()})
+    return every.map(_with_a_lease_that_is_long_enough)
+
+
+def _with_a_lease_that_is_long_enough(values: dict[str, Any]) -> dict[str, Any]:
+    margin = values["lease_margin"] + timedelta(seconds=1)
+    return values | {"lease_margin": margin, "lease_ttl": 3 * margin + values["lease_ttl"]}
 
 
 TABLES = st.dictionaries(TEXT, st.lists(TEXT, min_size=1, max_size=3), max_size=3)
@@ -237,13 +243,23 @@ def tables_and_folders(draw: st.DrawFn) -> dict[str, Any]:
 
 
 CONFIGS = st.builds(
-    lambda both, **others: create_config(**both, **others),
+    lambda both, s3, **others: create_config(
+        **both, **others, s3={} if others["bucket"].startswith("memory:") else s3
+    ),
     tables_and_folders(),
     bucket=st.sampled_from(["my-bucket", "s3://Other_One", "memory://x"]),
     mode=st.sampled_from(Mode),
     retention_days=st.integers(0, 36_500) | st.floats(0, 36_500),
     exclude_prefixes=st.lists(TEXT, max_size=3),
     owned_prefixes=st.lists(TEXT.filter(lambda prefix: prefix.strip("/*")), max_size=3),
+    s3=st.fixed_dictionaries(
+        {},
+        optional={
+            "request_payer": st.just("requester"),
+            "acl": st.just("keep"),
+            "profile": st.from_regex(r"[a-z \"]*[a-z]", fullmatch=True).filter(lambda t: t == t.strip()),
+        },
+    ),
     derived=st.dictionaries(
         st.tuples(TEXT, TEXT).map(lambda around: "{}/{{key}}{}".format(*map(_without_braces, around))),
         TEXT.map(lambda text: f"{_without_braces(text)}{{key}}"),
@@ -270,10 +286,10 @@ def as_toml(config: Config) -> str:
     lines = [
         f"{field.name} = {toml(value)}"
         for field in attrs.fields(Config)
-        if field.name not in ("tables", "folders", "derived", "safety")
+        if field.name not in ("tables", "folders", "derived", "s3", "safety")
         and (value := getattr(config, field.name)) is not None
     ]
-    for name in ("tables", "folders", "derived"):
+    for name in ("tables", "folders", "derived", "s3"):
         lines += [
             f"[{name}]",
             *(f"{toml(key)} = {toml(value)}" for key, value in getattr(config, name).items()),

@@ -44,11 +44,13 @@ from s3gc import (
 )
 from s3gc.capabilities import StoreState
 from s3gc.config import OPTIONS
+from s3gc.config._s3 import SETTINGS
 from s3gc.hooks import Hooks
 from s3gc.missing import Missing
 from s3gc.model import ChangeBatch, Mode, RowChange, StoreCapabilities, TrippedBreaker, UntrackedColumn
 from s3gc.plan import PlanFooter
 from s3gc.safety import MAY_CLEAR
+from s3gc.stores.s3 import S3Store
 from s3gc_cli._app import app
 
 DOCS = ROOT / "docs"
@@ -115,6 +117,16 @@ def test_the_options_of_the_reference() -> None:
     )
     head = "| option | type | default | variable | in `s3gc.toml` | what it is |"
     assert table("docs/configuration.md", "options") == markdown(head, rows)
+
+
+def test_the_settings_of_the_s3_client() -> None:
+    rows = (
+        f"| `{name}` | {' or '.join(f'`{value}`' for value in each.values) or 'text'} | {each.help} |"
+        for name, each in SETTINGS.items()
+    )
+    assert table("docs/configuration.md", "s3") == markdown("| setting | value | what it is |", rows)
+    taken = inspect.signature(S3Store).parameters
+    assert set(SETTINGS) <= set(taken)
 
 
 def test_options_that_may_hold_a_secret_are_named() -> None:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urlsplit
+
+from attrs import fields
 
 from s3gc.abc import Compressor, ObjectStore, ReferenceSource, Vault
 from s3gc.clock import Clock
@@ -22,7 +25,15 @@ def s3gc_open_store(url: str, config: Config, clock: Clock) -> ObjectStore | Non
     if scheme == "s3":
         from s3gc.stores.s3 import S3Store
 
-        return S3Store(rest.rstrip("/"), region=config.region, endpoint_url=config.endpoint_url, clock=clock)
+        settings: dict[str, Any] = dict(config.s3)
+        return S3Store(
+            rest.rstrip("/"),
+            region=config.region,
+            adopt_region=config.region == fields(Config).region.default,  # nobody gave another
+            endpoint_url=config.endpoint_url,
+            clock=clock,
+            **settings,
+        )
     if scheme == "file":
         from s3gc.stores.obstore import open_file_store
 

@@ -413,9 +413,10 @@ def together(options: Any) -> None:
 
 
 def store_and_endpoint(options: Any) -> None:
-    """An endpoint belongs to S3."""
+    """An endpoint and the client's settings belong to S3."""
     store = split_url(options.bucket)
-    if store and store[0] in ("file", "memory") and options.endpoint_url:
-        raise ConfigError(
-            f"endpoint_url is for S3, and the bucket is {redact(options.bucket)}: leave one of them out"
-        )
+    for name in ("endpoint_url", "s3"):
+        if store and store[0] in ("file", "memory") and getattr(options, name):
+            raise ConfigError(
+                f"{name} is for S3, and the bucket is {redact(options.bucket)}: leave one of them out"
+            )

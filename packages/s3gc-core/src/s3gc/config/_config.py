@@ -11,7 +11,7 @@ from typing import Any, Literal, Never
 from attrs import fields, frozen
 
 from s3gc._json import converter, dumps
-from s3gc.config import _checks
+from s3gc.config import _checks, _s3
 from s3gc.config._options import REQUIRED, Option, describe, option, refuse_unknown
 from s3gc.config._redact import HIDDEN, identity, redact
 from s3gc.errors import ConfigError
@@ -44,6 +44,13 @@ class Draft:
         env="S3GC_ENDPOINT_URL",
         help="The S3 server, if it isn't AWS.",
         secret=True,
+    )
+    s3: Mapping[str, str] = option(
+        _s3.s3,
+        _checks.Derived({}),
+        type="setting -> value",
+        env="S3GC_S3",
+        help="Further settings of the S3 client: who pays, whose bucket it is, profile, certificates, ACLs.",
     )
     tables: Mapping[str, tuple[str, ...]] = option(
         _checks.tables,
@@ -186,7 +193,7 @@ class Draft:
             {
                 a.name: getattr(self, a.name)
                 for a in fields(type(self))
-                if a.name not in ("tables", "folders", "derived", "safety")
+                if a.name not in ("tables", "folders", "derived", "s3", "safety")
             }
         )
         for name, value in shown.items():
@@ -202,6 +209,7 @@ class Draft:
         shown["tables"] = {table: list(columns) for table, columns in self.tables.items()}
         shown["folders"] = {table: list(columns) for table, columns in self.folders.items()}
         shown["derived"] = dict(self.derived)
+        shown["s3"] = dict(self.s3)
         shown["safety"] = converter.unstructure(self.safety)
         return shown
 
@@ -252,8 +260,9 @@ class Config(Draft):
         """SHA-256 (hex) of all that decides which objects may be deleted.
 
         Left out, because they don't: the mode (a plan made in a dry run may be executed), where vault and
-        registry live, the codec, the schedule, the admin key, and every password and secret URL parameter (a
-        rotated password is no other configuration). Hosts, users and databases count.
+        registry live, the codec, the schedule, the admin key, the S3 client's settings, and every password
+        and secret URL parameter (a rotated password is no other configuration). Hosts, users and
+        databases count.
         """
         decisive = {
             "store": identity(self.store_url),
@@ -311,6 +320,7 @@ def create_config(
     endpoint_url: str | None = None,
     sources: Iterable[str] = (),
     base_urls: Iterable[str] = (),
+    s3: Mapping[str, str] | None = None,
     registry_url: str | None = None,
     compression: str = "zstd",
     admin_api_key: str | None = None,
@@ -342,6 +352,7 @@ def create_config(
         endpoint_url=endpoint_url,
         sources=sources,
         base_urls=base_urls,
+        s3={} if s3 is None else s3,
         registry_url=registry_url,
         compression=compression,
         admin_api_key=admin_api_key,

@@ -114,6 +114,20 @@ def _derived(text: str) -> dict[str, str]:
     return rules
 
 
+def _settings(text: str) -> dict[str, str]:
+    """``request_payer=requester; acl=keep``."""
+    settings: dict[str, str] = {}
+    for part in text.split(";"):
+        if not part.strip():
+            continue
+        name, equals, value = (piece.strip() for piece in part.partition("="))
+        if not equals or name in settings:
+            got = _checks.show(part.strip())
+            raise ConfigError(f"S3GC_S3 must look like request_payer=requester; acl=keep, got {got}")
+        settings[name] = value
+    return settings
+
+
 def _columns(text: str, variable: str) -> dict[str, list[str]]:
     tables: dict[str, list[str]] = {}
     for part in text.split(";"):
@@ -131,6 +145,7 @@ _PARSERS: dict[str, Callable[[str], Any]] = {
     "tables": _tables,
     "folders": _folders,
     "derived": _derived,
+    "s3": _settings,
     "owned_prefixes": _list,
     "sources": _list,
     "base_urls": _list,

@@ -31,7 +31,9 @@ class Option:
     @property
     def toml(self) -> str:
         """The key in ``s3gc.toml``: a table for those that map something, else a plain key."""
-        return f"[{self.name}]" if self.name in ("tables", "folders", "derived", "safety") else self.name
+        return (
+            f"[{self.name}]" if self.name in ("tables", "folders", "derived", "s3", "safety") else self.name
+        )
 
 
 class _Required:

@@ -62,14 +62,14 @@ def open_session(profile: str | None) -> botocore.session.Session:
     return botocore.session.Session(profile=profile)
 
 
-def session_region(session: botocore.session.Session) -> str | None:
-    """The region that the environment or the profile names.
+def session_setting(session: botocore.session.Session, name: str) -> str | None:
+    """What the environment or the profile says: ``region``, ``ca_bundle`` (AWS_CA_BUNDLE).
 
     Raises:
         ConfigError: the profile doesn't exist.
     """
     try:
-        found = session.get_config_variable("region")
+        found = session.get_config_variable(name)
     except botocore.exceptions.ProfileNotFound as error:
         raise ConfigError(str(error)) from None
     return str(found) if found else None

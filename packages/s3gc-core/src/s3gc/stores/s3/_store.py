@@ -33,7 +33,7 @@ from s3gc.stores.s3._credentials import (
     CredentialSource,
     StaticCredentials,
     open_session,
-    session_region,
+    session_setting,
 )
 from s3gc.stores.s3._delete import Deletion
 from s3gc.stores.s3._errors import Teller, fault_of
@@ -82,7 +82,7 @@ class S3Store(ObjectStore):
         addressing: the bucket as part of the host (``virtual``) or of the path; ``auto`` is virtual on AWS
             where the name allows it, and path behind an ``endpoint_url``.
         max_connections: requests at the same time.
-        ca_bundle: a file with the certificates to trust; by default botocore's.
+        ca_bundle: a file with the certificates to trust; by default AWS_CA_BUNDLE, or botocore's.
         encryption: ``keep`` encrypts what is put back as it was, with the same KMS key; ``bucket`` leaves
             that to the bucket's default, for when a key can't be used any more.
         request_payer: ``requester`` says that we pay for requests to a bucket of others.
@@ -127,7 +127,7 @@ class S3Store(ObjectStore):
         credentials: CredentialSource
         if access_key is not None and secret_key is not None:
             credentials = StaticCredentials(Credentials(access_key, secret_key, session_token))
-            session = None
+            session = open_session(None)
         else:
             session = open_session(profile)
             credentials = BotocoreCredentials(session)
@@ -137,7 +137,7 @@ class S3Store(ObjectStore):
             raise ConfigError(f"acl must be 'keep' or left out, not {acl!r}")
         # us-east-1 is what gateways that have no regions expect, and where AWS knows all buckets' regions.
         self._region = Region(
-            region or session_region(session or open_session(None)) or "us-east-1",
+            region or session_setting(session, "region") or "us-east-1",
             partial(self._locate, bucket, endpoint_url, addressing),
             bucket,
             may_change=region is None if adopt_region is None else adopt_region,
@@ -157,7 +157,7 @@ class S3Store(ObjectStore):
             self._options,
             self._clock,
             max_connections,
-            ca_bundle,
+            ca_bundle or session_setting(session, "ca_bundle"),
             every=every_header(request_payer, expected_bucket_owner),
             relocated=self._relocated,
         )
