@@ -181,6 +181,16 @@ class StoreContract:
         assert await _keys(store, "imag") == ["image", "images/a", "images2/a"]
         assert await _keys(store, "none") == []
 
+    async def test_a_scan_finds_what_a_list_finds(self, store: ObjectStore) -> None:
+        """Each key once, in pages that rise in themselves and don't overlap."""
+        assert [info async for page in store.scan() for info in page] == []
+        written = await self._fill(store)
+        pages = [[info for info in page if not info.ambiguous] async for page in store.scan()]
+        ordered = sorted((page for page in pages if page), key=lambda page: page[0].key)
+        found = [info for page in ordered for info in page]
+        assert [info.key for info in found] == sorted(written)
+        assert found == await _listed(store)
+
     async def test_start_after_is_exclusive_and_need_not_exist(self, store: ObjectStore) -> None:
         for key in ("a/1", "a/2", "a0", "b/1", "b/2"):
             await _put(store, key, b"x")
