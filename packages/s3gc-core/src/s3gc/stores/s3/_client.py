@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import TypeVar
 
 import anyio
@@ -131,17 +131,20 @@ class Client:
             await backoff.pause()
 
     async def plain_answers(
-        self, count: int, call: Callable[[int], Call]
+        self, wanted: Sequence[tuple[str, str]], headers: Mapping[str, str]
     ) -> AsyncIterator[Sequence[tuple[int, Answer]]]:
-        """Send many reads at once; answers in groups, as they come. Those that aren't plain are left out.
+        """Read many small objects at once; answers in groups, as they come. What isn't plain is left out.
 
         Args:
-            call: makes each of them when its turn comes; a GET whose answer has at most ``MOST_BYTES``.
+            wanted: of each its key, and its ETag as If-Match wants it.
+            headers: what all these requests have besides.
 
         Raises:
             AccessDenied, StoreError: there are no credentials, the store is closed.
         """
-        run = self._transport.run(count, call)
+        run = self._transport.run(wanted, headers)
+        if run is None:
+            return
         try:
             while group := await self.in_thread(run.group, abandon=True):
                 yield [(index, Answer(200, *plain)) for index, plain in group if plain is not None]

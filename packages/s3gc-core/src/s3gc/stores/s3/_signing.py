@@ -54,6 +54,19 @@ def _hmac(key: bytes, text: str) -> bytes:
     return hmac.digest(key, text.encode("utf-8"), "sha256")
 
 
+@frozen
+class Parts:
+    """A signature in the making."""
+
+    headers: Mapping[str, str]  # all that are sent, but for the authorization
+    stamp: str
+    scope: str
+    listed: str  # the names of the signed headers
+    lines: str  # these headers in canonical form
+    signing_key: bytes = field(repr=False)
+    authorization: str  # the header's value, up to the signature's hex
+
+
 class Signer:
     """Signs requests of one region. Safe to use in several threads."""
 
@@ -86,6 +99,16 @@ class Signer:
             path: the encoded path as it goes over the wire.
             now: aware; stands in the signature to the second.
         """
+        parts = self.parts(headers, payload_sha256, credentials, now)
+        canonical = f"{method}\n{path}\n{canonical_query}\n{parts.lines}\n{parts.listed}\n{payload_sha256}"
+        digest = hashlib.sha256(canonical.encode("utf-8")).hexdigest()
+        signature = _hmac(parts.signing_key, f"AWS4-HMAC-SHA256\n{parts.stamp}\n{parts.scope}\n{digest}")
+        return {**parts.headers, "authorization": f"{parts.authorization}{signature.hex()}"}
+
+    def parts(
+        self, headers: Mapping[str, str], payload_sha256: str, credentials: Credentials, now: datetime
+    ) -> Parts:
+        """All of a signature that path and query have no part in."""
         stamp = now.astimezone(UTC).strftime("%Y%m%dT%H%M%SZ")
         signed = dict(headers)
         signed["x-amz-date"] = stamp
@@ -94,15 +117,14 @@ class Signer:
             signed["x-amz-security-token"] = credentials.token
         names = sorted(n for n in signed if n in _SIGNED or n.startswith(_SIGNED_PREFIXES))
         listed = ";".join(names)
-        lines = "".join(f"{name}:{' '.join(signed[name].split())}\n" for name in names)
-        canonical = f"{method}\n{path}\n{canonical_query}\n{lines}\n{listed}\n{payload_sha256}"
         scope = f"{stamp[:8]}/{self._region}/s3/aws4_request"
-        digest = hashlib.sha256(canonical.encode("utf-8")).hexdigest()
-        to_sign = f"AWS4-HMAC-SHA256\n{stamp}\n{scope}\n{digest}"
-        key = self._signing_key(credentials.secret_key, stamp[:8])
-        signature = _hmac(key, to_sign).hex()
-        signed["authorization"] = (
+        return Parts(
+            signed,
+            stamp,
+            scope,
+            listed,
+            "".join(f"{name}:{' '.join(signed[name].split())}\n" for name in names),
+            self._signing_key(credentials.secret_key, stamp[:8]),
             f"AWS4-HMAC-SHA256 Credential={credentials.access_key}/{scope}, "
-            f"SignedHeaders={listed}, Signature={signature}"
+            f"SignedHeaders={listed}, Signature=",
         )
-        return signed

@@ -63,6 +63,9 @@ from s3gc.stores.s3._transport import Answer, Call, Transport
 from s3gc.stores.s3._upload import Upload
 from s3gc.stores.s3._xml import bare_etag
 
+_READERS = 8
+"""Small objects of one group whose tags are asked for at once."""
+
 
 class S3Store(ObjectStore):
     """One bucket behind the S3 API. Works on asyncio and trio, one event loop per store.
@@ -294,13 +297,10 @@ class S3Store(ObjectStore):
         return S3Reader(self._client, answer, info, attributes, checks)
 
     async def get_small(self, objects: Sequence[ObjectInfo]) -> AsyncIterator[Sequence[WholeObject]]:
-        """Over connections of their own, at most twice ``max_connections``; see ``_lane.py``."""
+        """Over connections of their own, a multiple of ``max_connections``; see ``_lane.py``."""
         small = [one for one in objects if one.size <= MOST_BYTES and self.can_address(one.key)]
-
-        def call(index: int) -> Call:
-            return self._read_call(small[index].key, small[index].etag)
-
-        async with aclosing(self._client.plain_answers(len(small), call)) as groups:  # type: ignore[type-var]
+        wanted = [(one.key, quoted_etag(one.etag)) for one in small]
+        async with aclosing(self._client.plain_answers(wanted, CHECKSUM_MODE)) as groups:  # type: ignore[type-var]
             async for group in groups:
                 found: list[WholeObject] = []
 
@@ -311,7 +311,8 @@ class S3Store(ObjectStore):
                         data = b"".join([chunk async for chunk in reader.chunks()])
                         found.append(WholeObject(listed, reader.info, reader.attributes, data))
 
-                await each(group, read)
+                # Most need nothing more from the store; the few that do (tags) wait side by side.
+                await each(group, read, workers=_READERS)
                 yield found
 
     # ----------------------------------------------------------------- write
