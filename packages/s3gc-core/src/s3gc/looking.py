@@ -16,6 +16,12 @@ WORTH_A_PAGE = 20
 A page costs about as much as 10 to 20 HEADs in processor time, and far less than as many in requests.
 """
 
+LISTERS = 4
+"""Parts of the keys that are followed at once: one listing waits for the store between its pages."""
+
+KEYS_OF_A_LISTER = 1_000
+"""Fewer keys are not split: each part reads a page in vain at its end."""
+
 
 async def look_again(store: ObjectStore, keys: Sequence[str]) -> dict[str, ObjectInfo | None]:
     """What the store holds now under each of ``keys`` (sorted, each once); None where there is nothing.
@@ -24,12 +30,18 @@ async def look_again(store: ObjectStore, keys: Sequence[str]) -> dict[str, Objec
         StoreError: the store doesn't answer.
     """
     found: dict[str, ObjectInfo | None] = {}
-    done = await _by_listing(store, keys, found) if len(keys) >= WORTH_A_PAGE else 0
+    single: list[str] = []
+
+    async def follow(some: Sequence[str]) -> None:
+        done = await _by_listing(store, some, found) if len(some) >= WORTH_A_PAGE else 0
+        single.extend(some[done:])
 
     async def look(key: str) -> None:
         found[key] = await store.stat(key)
 
-    await each(keys[done:], look)
+    share = max(KEYS_OF_A_LISTER, -(-len(keys) // LISTERS))
+    await each([keys[start : start + share] for start in range(0, len(keys), share)], follow)
+    await each(single, look)
     return found
 
 
