@@ -16,12 +16,13 @@ from attrs import Factory, define, frozen
 
 from benchmarks import measure
 from benchmarks.application import referenced
-from benchmarks.responder.content import key
+from benchmarks.responder.content import SHAPES, key
 from benchmarks.responder.process import Responder
 from s3gc.abc import RESERVED_PREFIX
 
 OBJECT_BYTES = 4096
 AGE_S = 30 * 86_400
+LISTERS = 16
 _LISTED, _COLLECTED, _COPIED = "listed", "collected", "copied"  # buckets
 _RESTORED = 20  # objects brought back after a collection, as a sample
 
@@ -59,11 +60,11 @@ class Bench:
     checks: list[str] = Factory(list)  # what was proven, in words
     _filled: dict[str, int] = Factory(dict)
 
-    def listed_bucket(self, objects: int) -> str:
-        """A bucket with so many objects that nobody changes."""
-        name = f"{_LISTED}-{objects}"
+    def listed_bucket(self, objects: int, shape: str = "spread") -> str:
+        """A bucket with so many objects that nobody changes; ``shape`` is that of their keys."""
+        name = f"{_LISTED}-{objects}-{shape}"
         if name not in self._filled:
-            self.responder.fill(name, objects, OBJECT_BYTES, age_s=AGE_S)
+            self.responder.fill(name, objects, OBJECT_BYTES, age_s=AGE_S, shape=shape)
             self._filled[name] = objects
         return name
 
@@ -171,6 +172,25 @@ def _s5cmd_ls(bench: Bench) -> list[Sample]:
     return [bench.sample("s5cmd-ls", bench.objects, outcome.took, outcome.peak_bytes, requests)]
 
 
+def _scan(bench: Bench) -> list[Sample]:
+    """By one lister, then by many over keys of every shape, each twice in one process."""
+    samples = _scanned(bench, "spread", 1, "s3gc-scan-1")[:1]
+    for shape in SHAPES:
+        samples += _scanned(bench, shape, LISTERS, f"s3gc-scan-{shape}")
+    return samples
+
+
+def _scanned(bench: Bench, shape: str, listers: int, case: str) -> list[Sample]:
+    bucket = bench.listed_bucket(bench.objects, shape)
+    outcome, requests, said = bench.worker("s3gc_scan", bucket, listers=str(listers))
+    _expect(f"{case}: objects", (said["objects"], said["again_objects"]), (bench.objects, bench.objects))
+    first, again = ((said[f"{when}seconds"], said[f"{when}cpu_seconds"]) for when in ("", "again_"))
+    return [  # the requests are those of both, so each row has half of them
+        bench.sample(case, bench.objects, first, outcome.peak_bytes, requests // 2),
+        bench.sample(f"{case}-again", bench.objects, again, outcome.peak_bytes, requests // 2),
+    ]
+
+
 def _plan(bench: Bench) -> list[Sample]:
     return [_planned(bench, bench.objects, "s3gc-plan")]
 
@@ -271,6 +291,7 @@ CASES: Mapping[str, Callable[[Bench], list[Sample]]] = {
     "s5cmd-ls": _s5cmd_ls,
     "obstore-list": _listing("obstore_list"),
     "s3gc-list": _listing("s3gc_list"),
+    "s3gc-scan": _scan,
     "s3gc-plan": _plan,
     "s5cmd-cp-rm": _s5cmd_cp_rm,
     "s3gc-collect": _collect,

@@ -15,6 +15,13 @@ TITLES: Mapping[str, str] = {
     "s5cmd-ls": "s5cmd ls",
     "obstore-list": "obstore list (Arrow)",
     "s3gc-list": "s3gc list",
+    "s3gc-scan-1": "s3gc scan, 1 lister",
+    "s3gc-scan-spread": "s3gc scan, 16 listers: random keys",
+    "s3gc-scan-spread-again": "the same a second time",
+    "s3gc-scan-counter": "s3gc scan, 16 listers: numbered keys",
+    "s3gc-scan-counter-again": "the same a second time",
+    "s3gc-scan-date": "s3gc scan, 16 listers: keys by the day",
+    "s3gc-scan-date-again": "the same a second time",
     "s3gc-plan": "s3gc plan",
     "s5cmd-cp": "s5cmd cp",
     "s5cmd-rm": "s5cmd rm",
@@ -22,7 +29,16 @@ TITLES: Mapping[str, str] = {
     "s3gc-collect": "s3gc collect",
     "s3gc-plan-collect": "s3gc plan, then collect",
 }
-LOOKING = ("raw-list", "boto3-list", "s5cmd-ls", "obstore-list", "s3gc-list", "s3gc-plan")
+SCANS = (
+    "s3gc-scan-1",
+    "s3gc-scan-spread",
+    "s3gc-scan-spread-again",
+    "s3gc-scan-counter",
+    "s3gc-scan-counter-again",
+    "s3gc-scan-date",
+    "s3gc-scan-date-again",
+)
+LOOKING = ("raw-list", "boto3-list", "s5cmd-ls", "obstore-list", "s3gc-list", *SCANS, "s3gc-plan")
 COLLECTING = ("s5cmd-cp", "s5cmd-rm", "s5cmd-cp-rm", "s3gc-collect", "s3gc-plan-collect")
 _MIB = 1 << 20
 
@@ -77,7 +93,7 @@ def tables(rows: Sequence[Row], *, grown: Sequence[Row] = ()) -> str:
         wait = "no latency" if latency == 0 else f"{latency:g} ms a request"
         if looking := [here[case] for case in LOOKING if case in here]:
             parts.append(f"**Looking** at {looking[0].objects:,} objects, {wait}\n")
-            parts.append(_table(looking, ("boto3-list", "s3gc-list")))
+            parts.append(_table(looking, ("boto3-list", "obstore-list", "s3gc-list")))
         if collecting := [here[case] for case in COLLECTING if case in here]:
             parts.append(f"**Backing up and removing** {collecting[0].objects:,} objects of 4 KB, {wait}\n")
             parts.append(_table(collecting, ("s5cmd-cp-rm",)))

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from s3gc.errors import StoreError
 from s3gc.model import ObjectInfo
 from s3gc.stores.s3._guess import Guess, Sample, is_plain
-from s3gc.stores.s3._ranges import MAX_EMPTY_PAGES, MAX_MARKS, Guesser, Range, Ranges
+from s3gc.stores.s3._ranges import BOLD, MAX_EMPTY_PAGES, MAX_MARKS, Guesser, Range, Ranges
 from s3gc.stores.s3._xml import Page
 
 WHEN = datetime(2026, 1, 1, tzinfo=UTC)
@@ -179,6 +179,37 @@ def test_listers_find_work(name: Callable[[int], str]) -> None:
     assert second <= 20
 
 
+@define
+class UnluckyGuess(WildGuess):
+    """Sees work everywhere, and guesses where there is none."""
+
+    def expected(self, sample: Sample, low: str, high: str | None) -> float:
+        return 1e6
+
+    def beyond(self, sample: Sample, low: str) -> Iterable[str]:
+        return ()
+
+    def between(self, sample: Sample, low: str, high: str | None, share: float) -> str | None:
+        return "z" * 1000 if high is None else high[:-1]
+
+
+def test_unlucky_guesses_are_given_up() -> None:
+    bucket = Bucket([info(f"a/{number:04d}") for number in range(1000)], lambda: 10)
+    ranges = Ranges(listers=4, page_size=10, guess=UnluckyGuess(Random(0), []))
+    assert len(scanned(bucket, ranges, Random(0), under_way=4, faults=False)) == 1000
+    assert 150 < bucket.asked <= 2 * 100 + 2 * 4
+
+
+def test_a_first_page_is_followed_by_few_guesses() -> None:
+    ranges = Ranges(listers=64, page_size=10, guess=UnluckyGuess(Random(0), []))
+    part = ranges.next()
+    assert part is not None
+    assert ranges.next() is None
+    ranges.arrived(part, Page([info(f"a/{number}") for number in range(10)], "t"))
+    assert ranges.next() is part
+    assert sum(ranges.next() is not None for _ in range(64)) == BOLD
+
+
 def test_marks_of_another_bucket_are_given_up() -> None:
     """The bucket was large and is small now."""
     bucket = Bucket([info(f"x/{number}") for number in range(5)], lambda: 10)
@@ -214,7 +245,7 @@ def test_pages_without_end_that_hold_no_key_are_an_error() -> None:
 # --------------------------------------------------------------------------- keys that can't be decoded
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=300)
 @given(
     keys=st.lists(plain | counted, min_size=1, max_size=80, unique=True),
     odd=st.sets(st.integers(0, 79), max_size=4),
@@ -227,6 +258,7 @@ def test_ambiguous_entries_come_once_or_the_scan_fails(
 ) -> None:
     """The server knows where they stand; we see them under a name that says nothing of it."""
     ordered = sorted(keys)
+    texts = [text for key in keys for text in (key, key + "!", key + "\U0010ffff")]
     names = {key: f"?{number}" for number, key in enumerate(ordered) if number in odd}
     shown = [evolve(info(key), key=names.get(key, key), ambiguous=key in names) for key in ordered]
 
@@ -236,7 +268,7 @@ def test_ambiguous_entries_come_once_or_the_scan_fails(
         return Page(shown[start:stop], str(stop) if stop < len(ordered) else None)
 
     ranges = Ranges(
-        listers=listers, page_size=size, marks=random.choices(keys, k=3), guess=WildGuess(random, keys)
+        listers=listers, page_size=size, marks=random.choices(texts, k=3), guess=WildGuess(random, texts)
     )
     found: list[str] = []
     asked: list[tuple[Range, Page]] = []
@@ -262,8 +294,13 @@ def test_ambiguous_entries_come_once_or_the_scan_fails(
     low=plain | text,
     high=st.none() | plain | text,
     share=st.floats(0, 1),
+    folder=st.sampled_from(["", "a/", "é/", "a b/c/"]),
 )
-def test_guesses_are_plain_texts(keys: list[str], low: str, high: str | None, share: float) -> None:
+def test_guesses_are_plain_texts(
+    keys: list[str], low: str, high: str | None, share: float, folder: str
+) -> None:
+    keys = [folder + key for key in keys]
+    low, high = folder + low, None if high is None else folder + high
     guess = Guess()
     guess.learn(keys)
     sample = Sample(keys[0], keys[-1], len(keys) - 1)

@@ -130,7 +130,7 @@ class Ranges:
         return self._answered - full > full + self._listers
 
     def _split(self) -> Range | None:
-        if self._listers == 1 or self._guesses >= BOLD * self._answered or self._wasteful:
+        if self._guesses >= BOLD * self._answered or self._wasteful:
             return None
         worth = [r for r in self._open if not r.whole and r.expected >= WORTH * self._page]
         for victim in sorted(worth, key=lambda found: found.expected, reverse=True):
