@@ -207,6 +207,21 @@ async def test_an_object_that_is_deleted_late_fails_the_probe(raw_server: Start)
     await store.aclose()
 
 
+async def test_a_listing_that_lacks_the_newest_fails_the_probe(raw_server: Start) -> None:
+    fake = FakeS3()
+
+    def handler(request: RawRequest) -> bytes:
+        if "list-type" in request.query:
+            return raw_answer(200, listing(sorted(fake.objects)[:-1]))
+        return fake(request)
+
+    store = raw_server(handler).store()
+    with pytest.raises(StoreError, match="read-after-write"):
+        await store.probe()
+    assert fake.objects == {}
+    await store.aclose()
+
+
 async def test_a_listing_in_another_order_fails_the_probe(raw_server: Start) -> None:
     fake = FakeS3()
 
