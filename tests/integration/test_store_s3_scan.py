@@ -233,6 +233,28 @@ async def test_after_a_slow_down_fewer_requests_are_under_way(raw_server: Start)
     assert sum(slowed) < len(slowed) / 3
 
 
+async def test_parts_that_wait_for_another_attempt_are_listers_too(raw_server: Start) -> None:
+    names = [f"k/{number:05d}" for number in range(2_000)]
+    parts: set[str] = set()
+    left = 60
+
+    def handler(request: RawRequest) -> bytes:
+        nonlocal left
+        if "start-after" not in request.query and "continuation-token" not in request.query:
+            return page_of(names, request, 10)
+        left -= 1
+        if left > 0:
+            parts.add(request.query)
+            return raw_error(503, "SlowDown")
+        return page_of(names, request, 10)
+
+    options = S3Options(listers=4, page_size=10, attempts=100, backoff_first=0.05, backoff_most=0.05)
+    store = raw_server(handler).store(options=options)
+    assert keys_of(await scanned(store)) == names
+    assert len(parts) <= 4
+    await store.aclose()
+
+
 # --------------------------------------------------------------------------- servers that lie
 
 
@@ -332,6 +354,29 @@ async def test_a_scan_that_is_left_early_leaves_no_thread(responder: Responder) 
         async for _ in pages:
             break
     await all_at_rest()
+    await store.aclose()
+
+
+async def test_a_scan_that_was_left_asks_for_nothing_more(raw_server: Start) -> None:
+    names = [f"k/{number:05d}" for number in range(2_000)]
+    go_on = threading.Event()
+
+    def handler(request: RawRequest) -> bytes:
+        if "start-after" in request.query or "continuation-token" in request.query:
+            go_on.wait(10)
+        return page_of(names, request, 10)
+
+    server = raw_server(handler)
+    store = server.store(options=S3Options(listers=4, page_size=10))
+    async with aclosing(store.scan()) as pages:  # type: ignore[type-var]
+        async for _ in pages:
+            break
+        with anyio.fail_after(5):
+            while len(server.requests) < 5:  # noqa: ASYNC110 - the server is threads
+                await anyio.sleep(0.01)
+    go_on.set()
+    await all_at_rest()
+    assert len(server.requests) == 5
     await store.aclose()
 
 
