@@ -360,6 +360,32 @@ async def test_a_certificate_is_checked_against_the_given_bundle(
     await store.aclose()
 
 
+async def test_small_objects_are_read_over_tls_and_only_from_whom_we_trust(
+    raw_server: Start, front: Callable[[RawServer, bool], Front], certificate: tuple[Path, Path]
+) -> None:
+    fake = FakeS3()
+    server = raw_server(fake)
+    endpoint = f"https://127.0.0.1:{front(server, False).port}"
+    store = server.store(endpoint_url=endpoint, ca_bundle=str(certificate[0]))
+    bodies = {f"k{size}": bytes(size) for size in (0, 1, 16_384, 100_000, 131_072)}
+    infos = [
+        await store.put(key, body, size=len(body), attributes=ObjectAttributes())
+        for key, body in bodies.items()
+    ]
+    for _ in range(2):
+        found = {one.listed.key: one.data async for group in store.get_small(infos) for one in group}
+        assert found == bodies
+    await store.aclose()
+    server.requests.clear()
+    for untrusted in (
+        server.store(endpoint_url=endpoint),
+        server.store(endpoint_url=endpoint.replace("127.0.0.1", "localhost"), ca_bundle=str(certificate[0])),
+    ):
+        assert [group async for group in untrusted.get_small(infos) if group] == []
+        await untrusted.aclose()
+    assert server.requests == []
+
+
 async def test_https_goes_through_a_tunnel(
     raw_server: Start,
     front: Callable[[RawServer, bool], Front],
