@@ -92,8 +92,11 @@ def _lines(found: StoreCapabilities) -> Iterator[tuple[str, str, str]]:
     )
     yield "list order", *told(found.list_order, "by code point, odd keys too", "not proven")
     yield ("versioning", *_VERSIONING[found.versioning])
-    lock = {True: ("yes", "objects may be locked: those are kept"), False: ("no", "no object can be locked")}
-    yield ("object lock", *lock.get(found.object_lock, ("unknown", "a lock is told object by object")))
+    if found.object_lock is None:
+        yield "object lock", "unknown", "a lock is told object by object"
+    else:
+        lock = told(found.object_lock, "objects may be locked: those are kept", "no object can be locked")
+        yield ("object lock", *lock)
     yield ("clock", *_clock(found.clock_difference))
 
 
