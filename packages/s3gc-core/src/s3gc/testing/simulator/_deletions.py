@@ -36,6 +36,7 @@ def backed_up(oracle: Oracle, process: Process, record: BackupRecord) -> None:
 def intended(oracle: Oracle, process: Process, operation: Operation, key: str) -> None:
     """The last moment at which the collector's own rules can be judged."""
     rules, eyes = oracle.rules, process.eyes
+    operation.looked[key] = eyes.looks.get(key, 0)  # later ones ask whether it is gone
     why = rules.untouchable(key)
     if why is not None:
         oracle.broken("gates", "{} is to be deleted: {}", key, why)
@@ -204,7 +205,7 @@ def _same_version(
     same = same_bytes and info.last_modified == record.last_modified
     if same and version.attributes == record.attributes:
         return
-    late = version.tick > process.eyes.looks.get(key, 0) > operation.backed[key][1]
+    late = version.tick > operation.looked.get(key, 0) > operation.backed[key][1]
     same_second = info.last_modified.replace(microsecond=0) == record.last_modified.replace(microsecond=0)
     if same_bytes and (late or same_second):
         return  # docs, known limits: the same bytes again, after the last look or in one second

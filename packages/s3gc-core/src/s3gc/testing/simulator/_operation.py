@@ -87,6 +87,7 @@ class Operation:
     backed: dict[str, tuple[BackupRecord, int]] = Factory(dict)
     fenced: int = 0
     intended: dict[str, tuple[int, int]] = Factory(dict)  # key → (tick, tick of the fence before it)
+    looked: dict[str, int] = Factory(dict)  # key → tick of the last look before the intent
     told_deleted: dict[str, int] = Factory(dict)
     deletions: list[Deletion] = Factory(list)
     ended: str = ""

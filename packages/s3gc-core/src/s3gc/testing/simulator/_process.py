@@ -117,14 +117,14 @@ class Process:
 
         try:
             await self._sleep(world.latency())
-        except BaseException:  # cancelled: a request that was sent isn't called back
-            if not self.dead and writes and world.noise.random() < LANDS:
-                land()
+        except BaseException:  # cancelled or killed: a request that was sent isn't called back
+            if writes and world.noise.random() < LANDS:
+                if self.dead:
+                    world.later(world.noise.choice(LATE), lambda: self._arrive_late(what, land))
+                else:
+                    land()
             raise
         if self.dead:
-            if writes and world.noise.random() < LANDS:
-                world.story.say(self.name, "its last {} arrives all the same", what)
-                world.later(world.noise.choice(LATE), lambda: self._arrive_late(what, land))
             raise Crashed
         self.eyes.troubled |= fault in ("fail", "vanish", "late", "lost")
         if fault == "fail":
