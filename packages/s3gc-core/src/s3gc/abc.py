@@ -10,6 +10,7 @@ import abc
 from collections.abc import AsyncIterable, AsyncIterator, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from typing import Protocol
 
 from attrs import frozen
@@ -345,8 +346,11 @@ class Wanted:
 
     def __init__(self, keys: Collection[str]) -> None:
         self.keys = frozenset(keys)
-        self.folders = frozenset(folder for key in self.keys for folder in folders_of(key))
-        """Every folder that one of the keys lies in."""
+
+    @cached_property
+    def folders(self) -> frozenset[str]:
+        """Every folder that one of the keys lies in. Most sources never ask."""
+        return frozenset(folder for key in self.keys for folder in folders_of(key))
 
     def by(self, reference: Reference) -> bool:
         """Whether the reference names one of the keys, or a folder that one lies in."""

@@ -115,10 +115,11 @@ class Reader:
                 if is_folder:
                     folders = self._folders(keys)
                 if wanted is not None:
-                    if wanted.keys.isdisjoint(keys) and wanted.folders.isdisjoint(folders):
+                    if wanted.keys.isdisjoint(keys) and (not folders or wanted.folders.isdisjoint(folders)):
                         continue
                     keys &= wanted.keys
-                    folders &= wanted.folders
+                    if folders:
+                        folders &= wanted.folders
                 identity = row_id(row, width) if width else stand_in(row)
                 for key in keys:
                     add(Reference(key, table, identity, name))

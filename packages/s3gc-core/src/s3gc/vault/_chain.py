@@ -90,12 +90,14 @@ def link(
     Raises:
         UnicodeEncodeError: something holds a lone surrogate.
     """
+    start = f'{{"at":{quoted(at)},"bucket":{bucket_json},"data":'
+    middle, end = f',"event":{quoted(event)},"key":', f',"operation_id":{quoted(operation_id)},"previous":'
+    return _link(start, data, middle, key, end, quoted(previous), seq)
+
+
+def _link(start: str, data: str, middle: str, key: str | None, end: str, previous_json: str, seq: int) -> str:
     shown_key = "null" if key is None else quoted(key)
-    text = (
-        f'{{"at":{quoted(at)},"bucket":{bucket_json},"data":{data},"event":{quoted(event)},'
-        f'"key":{shown_key},"operation_id":{quoted(operation_id)},'
-        f'"previous":{quoted(previous)},"seq":{seq}}}'
-    )
+    text = f'{start}{data}{middle}{shown_key}{end}{previous_json},"seq":{seq}}}'
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -106,11 +108,20 @@ def rows_of(drafts: Sequence[JournalDraft], bucket_json: str, at: str, seq: int,
         VaultError: a draft can't be written.
     """
     rows: list[Row] = []
+    # What :func:`link` does, but what many entries have in common is written once.
+    start = f'{{"at":{quoted(at)},"bucket":{bucket_json},"data":'
+    around: dict[tuple[str, str], tuple[str, str]] = {}
     for draft in drafts:
         seq += 1
         data = canonical(dict(draft.data))
+        kind = (draft.event, draft.operation_id)
+        if (common := around.get(kind)) is None:
+            common = around[kind] = (
+                f',"event":{quoted(draft.event)},"key":',
+                f',"operation_id":{quoted(draft.operation_id)},"previous":',
+            )
         try:
-            made = link(bucket_json, seq, at, draft.operation_id, draft.event, draft.key, data, previous)
+            made = _link(start, data, common[0], draft.key, common[1], f'"{previous}"', seq)
         except UnicodeEncodeError as error:
             raise VaultError(
                 f"a journal entry for {draft.key!r} holds a lone surrogate, which isn't text"
