@@ -194,6 +194,11 @@ class Run:
             self._finish()
             return ()
 
+    @property
+    def under_way(self) -> bool:
+        """Whether it holds connections open."""
+        return bool(self._open)
+
     def stop(self) -> None:
         """Give up what is under way. A thread in :meth:`group` notices within a quarter of a second."""
         self._stopped.set()
@@ -312,7 +317,7 @@ class Run:
             if one.body_at >= 0 and len(one.got) >= one.whole:
                 self._answered(one)
                 return
-            if not secure:  # TLS may hold more than the socket shows
+            if not secure:  # TLS hands over one record at a time, and more of them may be here
                 return
 
     def _read_head(self, one: _Connection) -> bool:
