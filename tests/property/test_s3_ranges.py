@@ -286,6 +286,28 @@ def test_ambiguous_entries_come_once_or_the_scan_fails(
     assert sorted(found) == sorted(entry.key for entry in shown)
 
 
+@define
+class FixedGuess(UnluckyGuess):
+    """Always the same place."""
+
+    def between(self, sample: Sample, low: str, high: str | None, share: float) -> str | None:
+        return self.texts[0]
+
+
+def test_no_range_is_split_behind_an_entry_that_has_no_place() -> None:
+    """The page ends with one that stands behind ``b!``, the place to split at, and is shown as another."""
+    ranges = Ranges(listers=4, page_size=3, guess=FixedGuess(Random(0), ["b!"]))
+    part = ranges.next()
+    assert part is not None
+    page = Page([info("a"), info("b"), info("?", ambiguous=True)], "t")
+    assert list(ranges.arrived(part, page)) == page.objects
+    assert ranges.next() is part
+    assert ranges.next() is None
+    ranges.arrived(part, Page([info("c"), info("d"), info("e")], "u"))
+    assert ranges.next() is part
+    assert ranges.next() is None
+
+
 # --------------------------------------------------------------------------- guesses
 
 
