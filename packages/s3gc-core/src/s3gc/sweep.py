@@ -7,7 +7,7 @@ deletes ends the batch; after the first delete nothing but the confirmation ends
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 
 import anyio
@@ -251,9 +251,10 @@ async def _prepare(
     await parts.lease.keep()
     at, began = parts.clock.now(), parts.clock.monotonic()
     fence = _Fence(at, began, await fences(parts))
-    await _drop_by_registry(parts, entries, tally)
+    hashes = {key: parts.protection.all_hashes(key) for key in entries}
+    await _drop_by_registry(parts, entries, hashes, tally)
     await _drop_referenced(parts, entries, tally)
-    await _drop_by_registry(parts, entries, tally)  # again: the reading may have taught it
+    await _drop_by_registry(parts, entries, hashes, tally)  # again: the reading may have taught it
     await _drop_changed(parts, entries, tally)
     await _drop_by_gates(parts, entries, tally)
     doomed = [_Doomed(entry, records[key]) for key, entry in entries.items()]
@@ -261,17 +262,18 @@ async def _prepare(
     return doomed, fence
 
 
-async def _drop_by_registry(parts: Parts, entries: dict[str, PlanEntry], tally: Tally) -> None:
+async def _drop_by_registry(
+    parts: Parts, entries: dict[str, PlanEntry], hashes: Mapping[str, Sequence[int]], tally: Tally
+) -> None:
     """What followed changes have brought up to the fence."""
-    protected = await _known(parts, entries.keys())
+    protected = await _known(parts, {key: hashes[key] for key in entries})
     for key in protected:
         del entries[key]
     tally.kept[gates.REFERENCED] += len(protected)
 
 
-async def _known(parts: Parts, keys: Collection[str]) -> list[str]:
-    """Those of the keys that a row in the registry protects."""
-    hashes = {key: parts.protection.all_hashes(key) for key in keys}
+async def _known(parts: Parts, hashes: Mapping[str, Sequence[int]]) -> list[str]:
+    """Those keys that a row in the registry protects. With each stand the hashes that do."""
     held = await parts.registry.references.held({value for some in hashes.values() for value in some})
     return [key for key, some in hashes.items() if not held.isdisjoint(some)]
 
@@ -301,7 +303,7 @@ async def _agree(parts: Parts, referenced: Mapping[str, Sequence[Witness]]) -> N
         state = await parts.registry.references.state(name)
         if state is not None and state.lost is not None:
             raise PositionLost(f"{name}: {state.lost}")
-    known = set(await _known(parts, referenced))
+    known = set(await _known(parts, {key: parts.protection.all_hashes(key) for key in referenced}))
     unknown = [key for key in referenced if key not in known]
     again = await referenced_among(parts, unknown)
     proven = {
