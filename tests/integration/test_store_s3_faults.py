@@ -3,17 +3,22 @@
 # ruff: noqa: F401 - fixtures are imported and named again as arguments
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import socket
-from collections.abc import Callable
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
+import anyio
 import pytest
 import urllib3
 
 from fixtures_s3 import (
     GOOD,
     HELLO,
+    NO_TAGS,
     RESET,
     SHORT,
     RawHandler,
@@ -220,3 +225,113 @@ async def test_a_short_body_is_noticed_without_urllib3(
     monkeypatch.setattr(urllib3.HTTPConnectionPool, "urlopen", lax)
     server = raw_server(get_then_tags(SHORT, GOOD))
     assert await read(server, options=S3Options(backoff_first=0.001, verify_md5=False)) == b"hello"
+
+
+async def into(found: list[bytes], chunks: AsyncIterator[bytes]) -> None:
+    async for chunk in chunks:
+        found.append(chunk)
+
+
+class Slow:
+    """A server that sends the head and half of a body, and the rest only when it is told to."""
+
+    def __init__(self, body: bytes, headers: dict[str, str]) -> None:
+        self.go = threading.Event()
+        self._body, self._head = body, raw_answer(200, b"", headers, length=len(body))
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.endpoint_url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def close(self) -> None:
+        self.go.set()
+        self._listener.close()
+
+    def _serve(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                connection, _ = self._listener.accept()
+                threading.Thread(target=self._answer, args=(connection,), daemon=True).start()
+
+    def _answer(self, connection: socket.socket) -> None:
+        with contextlib.suppress(OSError), connection:
+            request = connection.recv(65536)
+            if b"?tagging" in request:
+                connection.sendall(NO_TAGS)
+                return
+            half = len(self._body) // 2
+            connection.sendall(self._head + self._body[:half])
+            self.go.wait(30)
+            connection.sendall(self._body[half:])
+
+
+@pytest.fixture
+def slow() -> Iterator[Slow]:
+    server = Slow(b"x" * 10_000, {"ETag": '"e"', "Last-Modified": HELLO["Last-Modified"]})
+    yield server
+    server.close()
+
+
+async def test_a_slow_body_is_lost_after_the_read_timeout(slow: Slow) -> None:
+    options = S3Options(first_read=1000, chunk=1000, read_timeout=0.2, attempts=1)
+    store = S3Server(slow.endpoint_url).store("bkt", options=options)
+    async with store.get("k") as reader:
+        with pytest.raises(StoreError, match="can't be read to its end"):
+            await into([], reader.chunks())
+    await store.aclose()
+
+
+async def test_a_slow_body_is_read_while_it_comes(slow: Slow) -> None:
+    store = S3Server(slow.endpoint_url).store("bkt", options=S3Options(first_read=1000, chunk=1000))
+    got = 0
+    async with store.get("k") as reader:
+        async for chunk in reader.chunks():
+            got += len(chunk)
+            if got == 4000:
+                slow.go.set()
+    assert got == 10_000
+    await store.aclose()
+
+
+async def test_who_stops_reading_waits_for_the_thread_that_reads(slow: Slow) -> None:
+    """The event loop isn't held up, and the connection isn't closed under the thread's hands."""
+    store = S3Server(slow.endpoint_url).store("bkt", options=S3Options(first_read=1000, chunk=5000))
+    ticks = 0
+
+    async def tick() -> None:
+        nonlocal ticks
+        while True:
+            await anyio.sleep(0.01)
+            ticks += 1
+            if ticks == 10:
+                slow.go.set()
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(tick)
+        async with store.get("k") as reader:
+            async for _ in reader.chunks():
+                break
+        group.cancel_scope.cancel()
+    assert ticks >= 10
+    await store.aclose()
+
+
+async def test_a_listed_etag_is_held_against_the_answer(raw_server: Start) -> None:
+    """Another object under the same key: by the server's word, by its ETag, by its bytes."""
+    lies = raw_answer(200, b"other", HELLO)  # the listed ETag, and bytes that aren't its
+    store = raw_server(get_then_tags(lies)).store()
+    async with store.get("k", if_match=HELLO["ETag"].strip('"')) as reader:
+        with pytest.raises(StoreError, match="not those of its ETag"):
+            assert [chunk async for chunk in reader.chunks()] == []
+    await store.aclose()
+
+
+async def test_a_wrong_last_piece_is_not_given_out(raw_server: Start) -> None:
+    headers = {"ETag": f'"{hashlib.md5(b"y" * 3000).hexdigest()}"', "Last-Modified": HELLO["Last-Modified"]}
+    server = raw_server(get_then_tags(raw_answer(200, b"x" * 3000, headers)))
+    store = server.store(options=S3Options(first_read=1000, chunk=1000))
+    got: list[bytes] = []
+    async with store.get("k") as reader:
+        with pytest.raises(StoreError, match="ETag"):
+            await into(got, reader.chunks())
+    assert [len(chunk) for chunk in got] == [1000, 1000]
+    await store.aclose()

@@ -174,6 +174,7 @@ class S3Store(ObjectStore):
         self._deletion = Deletion(self._client, self._traits, self._lookup, self._failed)
         self._max_connections = max_connections
         self._marks: Sequence[str] = ()  # where the last scan could be split well
+        self._ahead = ThreadPoolExecutor(max_connections, thread_name_prefix="s3gc-read")
         self._executor = ThreadPoolExecutor(max_connections, thread_name_prefix="s3gc-list")
 
     def __repr__(self) -> str:
@@ -268,9 +269,13 @@ class S3Store(ObjectStore):
     async def _get(self, key: str, if_match: str | None) -> AsyncIterator[ObjectReader]:
         self._check(key)
         answer = (await self._client.request(self._read_call(key, if_match))).answer
+        reader: S3Reader | None = None
         try:
-            yield await self._opened(answer, key, if_match)
+            reader = await self._opened(answer, key, if_match)
+            yield reader
         finally:
+            if reader is not None:
+                await reader.settle()
             if answer.rest is not None and answer.rest.left:
                 answer.rest.close()
 
@@ -294,7 +299,7 @@ class S3Store(ObjectStore):
         attributes = evolve(read_attributes(answer.headers, key, tags), acl=acl)
         verify = self._options.verify_md5 and self._traits.md5_etags
         checks = Checks(answer.headers, md5_of(answer.headers) if verify else None)
-        return S3Reader(self._client, answer, info, attributes, checks)
+        return S3Reader(self._client, answer, info, attributes, checks, self._ahead)
 
     async def get_small(self, objects: Sequence[ObjectInfo]) -> AsyncIterator[Sequence[WholeObject]]:
         """Over connections of their own, a multiple of ``max_connections``; see ``_lane.py``."""
@@ -426,4 +431,5 @@ class S3Store(ObjectStore):
 
     async def aclose(self) -> None:
         self._executor.shutdown(wait=False, cancel_futures=True)
+        self._ahead.shutdown(wait=False)
         self._client.close()
