@@ -515,8 +515,8 @@ async def test_counts(journal: SqliteJournal) -> None:
     assert await journal.summary() == {"a": 2, "b": 3}
     assert await journal.count() == 5
     assert await journal.count({"b", "c"}) == 3
-    assert await journal.backup_totals("b") == (3, 30)
-    assert await journal.backup_totals("c") == (0, 0)
+    assert await journal.backup_totals({"b"}) == (3, 30)
+    assert await journal.backup_totals({"c"}) == (0, 0)
 
 
 @pytest.mark.parametrize(

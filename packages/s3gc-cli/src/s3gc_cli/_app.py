@@ -10,6 +10,7 @@ import typer
 from s3gc_cli._globals import with_globals
 from s3gc_cli._group import Group
 from s3gc_cli._settings import Settings
+from s3gc_cli._vault import vault
 
 EPILOG = "Exit codes: 0 done, 1 error, 2 usage or configuration, 3 a breaker held the cycle, 130 interrupted."
 
@@ -27,6 +28,7 @@ audit = typer.Typer(no_args_is_help=True)
 config = typer.Typer(no_args_is_help=True)
 app.add_typer(audit, name="audit")
 app.add_typer(config, name="config")
+app.add_typer(vault, name="vault")
 
 KeyJson = Annotated[
     str | None,

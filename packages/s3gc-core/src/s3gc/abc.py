@@ -15,7 +15,7 @@ from typing import Protocol
 
 from attrs import frozen
 
-from s3gc.errors import StoreError
+from s3gc.errors import StoreError, VaultError
 from s3gc.model import (
     AuditResult,
     BackupRecord,
@@ -30,6 +30,7 @@ from s3gc.model import (
     ObjectHead,
     ObjectInfo,
     Position,
+    RebuildReport,
     Reference,
     ScanBatch,
     SourceIdentity,
@@ -501,6 +502,18 @@ class Vault(abc.ABC):
     @abc.abstractmethod
     async def verify(self) -> VaultCheck:
         """Read and decode every backup that the journal knows."""
+
+    async def rebuild(self, store_url: str, operation_id: str, *, set_aside: bool = False) -> RebuildReport:
+        """Make a journal anew from the backups alone, for one that is lost. The vault must not be open.
+
+        Args:
+            set_aside: do so though there is a journal; it is kept beside the new one.
+
+        Raises:
+            VaultMismatch: the backups are another bucket's.
+            VaultError: there is a journal, or nothing to rebuild from; this kind of vault can't do it.
+        """
+        raise VaultError(f"{type(self).__name__} can't be rebuilt from its backups")
 
     async def aclose(self) -> None:  # noqa: B027 - nothing to release is a fine default
         """Release files. May be called twice."""

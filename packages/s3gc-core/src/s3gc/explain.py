@@ -212,6 +212,11 @@ def _decision(
         for entry in reversed(history):
             if entry.event == journal_events.DELETED:
                 return f"deleted by s3gc at {entry.at.isoformat()} in operation {entry.operation_id}"
+            if entry.event == journal_events.BACKUP_FOUND:
+                return (
+                    f"gone, and in the vault: backed up by operation {entry.operation_id}; "
+                    "the journal of that time is lost"
+                )
         return "there is no such object, and s3gc never deleted one"
     keeping = [verdict for verdict in verdicts if verdict.keep]
     # A reference says it all: what the other gates think of the object doesn't matter then.

@@ -22,9 +22,15 @@ CLAIMED = "claimed"
 BREAKER_TRIPPED = "breaker_tripped"
 BREAKER_ACKNOWLEDGED = "breaker_acknowledged"
 JOURNAL_HEAD_ADOPTED = "journal_head_adopted"
+BACKUP_FOUND = "backup_found"
+DAMAGE_FOUND = "damage_found"
+VAULT_REBUILT = "vault_rebuilt"
 OPERATION_COMPLETED = "operation_completed"
 OPERATION_FAILED = "operation_failed"
 OPERATION_RECOVERED = "operation_recovered"
+
+BACKUPS = frozenset({BACKED_UP, BACKUP_FOUND})
+"""Each tells of one more backup in the vault, under ``backup``."""
 
 CATALOGUE: Mapping[str, str] = {
     OPERATION_STARTED: "kind, mode, config (digest), and of what it works on (plan, filters)",
@@ -46,6 +52,12 @@ CATALOGUE: Mapping[str, str] = {
     BREAKER_TRIPPED: "code, subject, reason, evidence; stays: it holds until it is acknowledged",
     BREAKER_ACKNOWLEDGED: "code, subject, reason",
     JOURNAL_HEAD_ADOPTED: "reason and problem: a person accepted a journal that its head contradicts",
+    BACKUP_FOUND: "backup: the record of a frame that a rebuild found in a pack, by the operation that made "
+    "it; whether the object was deleted then, a pack doesn't tell",
+    DAMAGE_FOUND: "pack, offset, length, reason: a rebuild found no readable frame there; torn: up to the "
+    "end",
+    VAULT_REBUILT: "previous_vault: the id that it had, if that was known; packs, backups, damaged, "
+    "set_aside: the folder with what was left of the old journal",
     OPERATION_COMPLETED: "counts, and seconds that it took",
     OPERATION_FAILED: "error",
     OPERATION_RECOVERED: "what a crash had left open and how it ended",

@@ -374,6 +374,19 @@ class VaultCheck:
     problems: Sequence[str] = ()
 
 
+@frozen
+class RebuildReport:
+    """What a rebuild read from the packs of a vault that had lost its journal."""
+
+    operation_id: str
+    vault_id: str  # a new one
+    previous_vault: str | None  # the id that it had, if vault.json was there
+    packs: int
+    backups: int
+    damaged: Sequence[str]  # stretches without a readable frame: pack, offset, why
+    set_aside: str | None  # the folder with what was left of the old journal
+
+
 # --------------------------------------------------------------------------- reports
 
 

@@ -40,7 +40,7 @@ async def open_parts(
     """Open everything; close it in reverse order, whatever happens."""
     hook = plugins.hook
     async with AsyncExitStack() as stack:
-        store = store or _open_store(hook, config, clock)
+        store = store or store_of(hook, config, clock)
         stack.push_async_callback(store.aclose)
         resolver = Resolver(
             store.bucket,
@@ -51,10 +51,10 @@ async def open_parts(
         for source in all_sources:
             stack.push_async_callback(source.aclose)
         _check_names(all_sources)
-        vault = vault or _open_vault(hook, config, clock)
+        vault = vault or vault_of(hook, config, clock)
         stack.push_async_callback(vault.aclose)
         await vault.open(store.url)
-        folder = _folder(config)
+        folder = folder_of(config)
         await _threads.run(lambda: folder.mkdir(parents=True, exist_ok=True))
         registry = Registry(config.registry_url or str(folder / REGISTRY_FILE))
         stack.push_async_callback(registry.aclose)
@@ -85,7 +85,7 @@ async def open_parts(
         )
 
 
-def _folder(config: Config) -> Path:
+def folder_of(config: Config) -> Path:
     """The local folder for lock, plans and registry: the vault's, or where the registry's file is."""
     if "://" not in config.vault_path:
         return Path(config.vault_path)
@@ -96,7 +96,7 @@ def _folder(config: Config) -> Path:
     return path_of(config.registry_url).parent
 
 
-def _open_store(hook: pluggy.HookRelay, config: Config, clock: Clock) -> ObjectStore:
+def store_of(hook: pluggy.HookRelay, config: Config, clock: Clock) -> ObjectStore:
     store: ObjectStore | None = hook.s3gc_open_store(url=config.store_url, config=config, clock=clock)
     if store is None:
         raise ConfigError(
@@ -134,7 +134,7 @@ def _check_names(sources: Sequence[ReferenceSource]) -> None:
             raise ConfigError(f"two sources are named {name!r}: give each a name of its own")
 
 
-def _open_vault(hook: pluggy.HookRelay, config: Config, clock: Clock) -> Vault:
+def vault_of(hook: pluggy.HookRelay, config: Config, clock: Clock) -> Vault:
     compressors: list[Compressor] = [one for some in hook.s3gc_compressors() for one in some]
     vault: Vault | None = hook.s3gc_open_vault(
         url=config.vault_path, config=config, compressors=compressors, clock=clock

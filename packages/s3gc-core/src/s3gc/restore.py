@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 
 from attrs import define, frozen
+from ulid import ULID
 
 from s3gc import journal_events
 from s3gc._pool import each
@@ -47,17 +48,38 @@ async def choose(parts: Parts, selection: Selection) -> Mapping[str, _Choice]:
         key=selection.key,
         prefix=selection.prefix,
         operation_id=selection.operation_id,
-        events={journal_events.DELETED, journal_events.OVERWRITTEN},
+        events={journal_events.DELETED, journal_events.OVERWRITTEN, journal_events.BACKUP_FOUND},
     ):
         if entry.key is None:
             continue
         record = record_from_json(entry.data["backup"])
-        if at is None:
-            chosen[entry.key] = _Choice(entry, record)
-        elif entry.at > at >= record.last_modified and entry.key not in chosen:
-            # The first removal after that moment took the version that was live then.
+        before = chosen.get(entry.key)
+        if before is not None and before.entry.event == journal_events.BACKUP_FOUND:
+            # Packs aren't in the order of history; a later removal is of a later version.
+            better = record.last_modified >= before.record.last_modified
+        else:
+            # The first removal after a moment took the version that was live then.
+            better = at is None or before is None
+        if better and (at is None or _gone_by(entry) > at >= record.last_modified):
             chosen[entry.key] = _Choice(entry, record)
     return chosen
+
+
+FOUND_DOUBT = timedelta(days=1)
+"""How long after its operation began a backup that a rebuild found may have been deleted, at the latest.
+
+Of such a backup only the operation's id tells a time. To bring back too much harms nobody.
+"""
+
+
+def _gone_by(entry: JournalEntry) -> datetime:
+    """When the object was removed; for a backup that a rebuild found, the latest that is likely."""
+    if entry.event != journal_events.BACKUP_FOUND:
+        return entry.at
+    try:
+        return ULID.from_str(entry.operation_id).datetime + FOUND_DOUBT
+    except ValueError:
+        return entry.at  # no id of ours: it went some time before the rebuild
 
 
 async def restore(

@@ -307,11 +307,14 @@ class SqliteJournal(Journal):
         sql = "SELECT event, count(*) FROM entries GROUP BY event"
         return await self._read_locked(lambda: dict(self._open_reader().execute(sql).fetchall()))
 
-    async def backup_totals(self, event: str) -> tuple[int, int]:
-        """(count, bytes of the objects) of the backup records in entries of ``event``."""
+    async def backup_totals(self, events: Collection[str]) -> tuple[int, int]:
+        """(count, bytes of the objects) of the backup records in entries of ``events``."""
         total_size = "coalesce(sum(json_extract(data, '$.backup.size')), 0)"
-        sql = f"SELECT count(*), {total_size} FROM entries WHERE event = ?"
-        count, total = await self._read_locked(lambda: self._open_reader().execute(sql, (event,)).fetchone())
+        marks = ", ".join("?" * len(events))
+        sql = f"SELECT count(*), {total_size} FROM entries WHERE event IN ({marks})"
+        count, total = await self._read_locked(
+            lambda: self._open_reader().execute(sql, tuple(events)).fetchone()
+        )
         return count, total
 
     async def mentions(self, text: str) -> list[str]:

@@ -20,8 +20,8 @@ from s3gc.abc import BackupSession, Compressor, Vault
 from s3gc.clock import Clock
 from s3gc.compressors.store import StoreCompressor
 from s3gc.errors import ConfigError, VaultCorrupt, VaultError
-from s3gc.journal_events import BACKED_UP
-from s3gc.model import BackupRecord, VaultCheck, VaultStats
+from s3gc.journal_events import BACKUPS
+from s3gc.model import BackupRecord, RebuildReport, VaultCheck, VaultStats
 from s3gc.vault import _fs
 from s3gc.vault._frames import reader_of, stream_record, whole_record
 from s3gc.vault._identity import Identity, read_identity, require_bucket, write_identity
@@ -31,6 +31,7 @@ from s3gc.vault._session import SMALL_OBJECT_BYTES, LocalBackupSession
 from s3gc.vault._verify import verify_backups
 from s3gc.vault.journal import JOURNAL_NAME, SqliteJournal
 from s3gc.vault.packs import PACK_SUFFIX, PackWriter, parse_location
+from s3gc.vault.rebuild import rebuild
 
 PACKS_NAME = "packs"
 FRAME_EXTRA_BYTES = 2 * 1024 * 1024
@@ -252,14 +253,21 @@ class LocalVault(Vault):
             return len(sizes), sum(sizes)
 
         packs, stored = await self._run(on_disk)
-        backups, original = await self.journal.backup_totals(BACKED_UP)
+        backups, original = await self.journal.backup_totals(BACKUPS)
         return VaultStats(packs, backups, stored, original, await self.journal.count())
 
     async def verify(self) -> VaultCheck:
         self._require_open(writing=False)
         return await verify_backups(
-            self.journal.read(events={BACKED_UP}), self._packs, self._bucket, self._codecs
+            self.journal.read(events=BACKUPS), self._packs, self._bucket, self._codecs
         )
+
+    # ------------------------------------------------------------------ when the journal is lost
+
+    async def rebuild(self, store_url: str, operation_id: str, *, set_aside: bool = False) -> RebuildReport:
+        if self._open:
+            raise VaultError(f"the vault in {self.folder} is open: what opens needs no rebuilding")
+        return await rebuild(self.folder, store_url, operation_id, clock=self._clock, set_aside=set_aside)
 
     # ------------------------------------------------------------------ small things
 

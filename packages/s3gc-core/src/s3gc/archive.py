@@ -1,0 +1,117 @@
+"""A bucket's vault by itself: neither the bucket nor a database is asked, so it works when they are gone."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+import pluggy
+from attrs import frozen
+from ulid import ULID
+
+from s3gc import _threads, lease
+from s3gc.abc import Vault
+from s3gc.clock import Clock, SystemClock
+from s3gc.config import Config
+from s3gc.errors import NoSuchBucket
+from s3gc.hooks import plugin_manager
+from s3gc.model import RebuildReport
+from s3gc.opening import folder_of, store_of, vault_of
+
+
+@frozen
+class _Closed:
+    """A vault that isn't open yet, and the bucket that it is of."""
+
+    vault: Vault
+    store_url: str
+    folder: Path
+    clock: Clock
+    new_id: Callable[[], str]
+
+
+class Archive:
+    """The vault of one bucket: ``async with Archive.open(config) as archive``."""
+
+    def __init__(self, closed: _Closed, config: Config) -> None:
+        self._config = config
+        self._folder = closed.folder
+        self._clock = closed.clock
+        self._new_id = closed.new_id
+        self.vault = closed.vault
+
+    @classmethod
+    @asynccontextmanager
+    async def open(
+        cls,
+        config: Config,
+        *,
+        vault: Vault | None = None,
+        plugins: pluggy.PluginManager | None = None,
+        clock: Clock | None = None,
+        new_id: Callable[[], str] | None = None,
+    ) -> AsyncIterator[Archive]:
+        """Open a vault that is there. The arguments are those of :meth:`Collector.open`.
+
+        Raises:
+            ConfigError: no plugin opens what the configuration names.
+            VaultMismatch: the vault belongs to another bucket.
+            VaultError: there is none, or it can't be used.
+        """
+        async with _closed(config, vault, plugins, clock, new_id) as closed:
+            await closed.vault.open(closed.store_url, create=False)
+            yield cls(closed, config)
+
+    @classmethod
+    async def rebuild(
+        cls,
+        config: Config,
+        *,
+        set_aside: bool = False,
+        vault: Vault | None = None,
+        plugins: pluggy.PluginManager | None = None,
+        clock: Clock | None = None,
+        new_id: Callable[[], str] | None = None,
+    ) -> RebuildReport:
+        """Make a lost journal anew from the backups alone.
+
+        Args:
+            set_aside: do so though there is a journal; it is kept beside the new one.
+
+        Raises:
+            VaultMismatch: the backups are another bucket's.
+            VaultError: there is a journal, or nothing to rebuild from.
+            LeaseHeld: a collector works with this vault.
+        """
+        async with (
+            _closed(config, vault, plugins, clock, new_id) as closed,
+            lease.hold(closed.folder / "collector.lock"),
+        ):
+            return await closed.vault.rebuild(closed.store_url, closed.new_id(), set_aside=set_aside)
+
+
+@asynccontextmanager
+async def _closed(
+    config: Config,
+    vault: Vault | None,
+    plugins: pluggy.PluginManager | None,
+    clock: Clock | None,
+    new_id: Callable[[], str] | None,
+) -> AsyncIterator[_Closed]:
+    clock = clock or SystemClock()
+    hook = (plugins or plugin_manager()).hook
+    async with AsyncExitStack() as stack:
+        # Only the store knows its lasting URL, to which the vault is pinned. It isn't asked anything.
+        try:
+            store = store_of(hook, config, clock)
+            stack.push_async_callback(store.aclose)
+            store_url = store.url
+        except NoSuchBucket:  # a folder that is gone; where another one is meant, the vault says so
+            store_url = config.store_url
+        vault = vault or vault_of(hook, config, clock)
+        stack.push_async_callback(vault.aclose)
+        folder = folder_of(config)
+        await _threads.run(lambda: folder.mkdir(parents=True, exist_ok=True))
+        made_id = new_id or (lambda: str(ULID.from_datetime(clock.now())))
+        yield _Closed(vault, store_url, folder, clock, made_id)
