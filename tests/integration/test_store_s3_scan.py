@@ -404,6 +404,25 @@ async def test_closing_the_store_ends_a_scan_with_an_error(responder: Responder)
     await all_at_rest()
 
 
+async def test_closing_the_store_ends_a_scan_that_has_no_thread_yet(responder: Responder) -> None:
+    responder.latency(100)
+    store = S3Server(responder.endpoint).store("spread", max_connections=1)
+    ended: list[bool] = []
+
+    async def one() -> None:
+        with pytest.raises(StoreError, match="closed"):
+            await scanned(store)
+        ended.append(True)
+
+    with anyio.fail_after(5):
+        async with anyio.create_task_group() as group:
+            for _ in range(2):
+                group.start_soon(one)
+            await anyio.sleep(0.05)
+            await store.aclose()
+    assert len(ended) == 2
+
+
 async def test_several_scans_at_once(responder: Responder) -> None:
     store = open_store(responder)
     found: list[int] = []
