@@ -17,7 +17,6 @@ from s3gc.registry._times import micros, moment
 
 _CHUNK = 500  # values in one IN (…); SQLite bounds the number of parameters
 _PAGE = 10_000  # free keys whose protectors are worked out at once
-_COMPARED = 50  # pages of the listing in one transaction: others want the registry, too
 
 _CANDIDATES = (
     "SELECT f.n, f.key, f.size, f.etag, f.modified, f.version_id, f.storage_class, f.ambiguous,"
@@ -81,7 +80,7 @@ class Listing:
             connection.execute("DELETE FROM scratch.hits")
 
         def work(connection: Connection, after: int) -> int | None:
-            last, hits = _pages.compare(connection, after, _COMPARED)
+            last, hits = _pages.compare(connection, after)
             connection.executemany(
                 "INSERT INTO scratch.hits VALUES (?, ?)"
                 " ON CONFLICT (col) DO UPDATE SET refs = refs + excluded.refs",

@@ -20,14 +20,17 @@ from s3gc.registry._keys import key_hashes
 from s3gc.registry._times import micros_each
 
 SCHEMA = """CREATE TABLE scratch.pages (
-  id INTEGER PRIMARY KEY, apart INTEGER NOT NULL, first BLOB NOT NULL, last BLOB NOT NULL,
-  hashes TEXT NOT NULL, keys BLOB NOT NULL, rest BLOB NOT NULL);
+  id INTEGER PRIMARY KEY, apart INTEGER NOT NULL, objects INTEGER NOT NULL,
+  first BLOB NOT NULL, last BLOB NOT NULL, hashes TEXT NOT NULL, keys BLOB NOT NULL, rest BLOB NOT NULL);
 -- the pages' ids in key order
 CREATE TABLE scratch.ranked (rank INTEGER PRIMARY KEY, page INTEGER NOT NULL);
 """
 
 _AFTER_RESERVED = RESERVED_PREFIX[:-1] + chr(ord(RESERVED_PREFIX[-1]) + 1)
 """No key at or past this begins with the reserved prefix, and every greater key lies past those that do."""
+
+COMPARED = 50_000
+"""Objects compared in one transaction: others want the registry, too."""
 
 _key = operator.attrgetter("key")
 
@@ -63,9 +66,11 @@ def _put(connection: Connection, page: Sequence[ObjectInfo], *, apart: bool) -> 
         page = [found for found in page if not found.key.startswith(RESERVED_PREFIX)]
         keys = [found.key for found in page]
     connection.execute(
-        "INSERT INTO scratch.pages (apart, first, last, hashes, keys, rest) VALUES (?, ?, ?, ?, ?, ?)",
+        "INSERT INTO scratch.pages (apart, objects, first, last, hashes, keys, rest)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?)",
         (
             apart,
+            len(keys),
             first,
             last,
             str(key_hashes(keys)),
@@ -121,32 +126,48 @@ def rank(connection: Connection) -> None:
     )
 
 
-def compare(connection: Connection, after: int, pages: int) -> tuple[int | None, dict[int, int]]:
-    """Note in ``scratch.free`` which objects of some pages no reference names.
+def compare(connection: Connection, after: int) -> tuple[int | None, dict[int, int]]:
+    """Note in ``scratch.free`` which objects of the next pages no reference names.
 
     Returns:
-        The rank to go on after (None: these were the last), and by column how many of its references name
-        one of these objects.
+        The rank to go on after (None: all pages were compared), and by column how many of its references
+        name one of these objects.
     """
-    found = connection.execute(
-        "SELECT r.rank, r.page, p.hashes FROM scratch.ranked r JOIN scratch.pages p ON p.id = r.page"
-        " WHERE r.rank > ? ORDER BY r.rank LIMIT ?",
-        (after, pages),
-    ).fetchall()
+    pages: dict[int, int] = {}  # rank → id
+    objects = 0
+    for rank, page, count in connection.execute(
+        "SELECT r.rank, r.page, p.objects FROM scratch.ranked r JOIN scratch.pages p ON p.id = r.page"
+        " WHERE r.rank > ? ORDER BY r.rank",
+        (after,),
+    ):
+        pages[rank] = page
+        objects += count
+        if objects >= COMPARED:
+            break
+    if not pages:
+        return None, {}
+    last = max(pages)
     hits: dict[int, int] = {}
-    for _, page, hashes in found:
-        for column, count, free in connection.execute(_COMPARE, (hashes,)).fetchall():
-            if column is None:
-                _free(connection, page, sorted(map(int, free.split(","))))
-            else:
-                hits[column] = hits.get(column, 0) + count
-    return found[-1][0] if len(found) == pages else None, hits
+    for column, count, places in connection.execute(_COMPARE, (after, last)).fetchall():
+        if column is not None:
+            hits[column] = count
+            continue
+        free: dict[int, list[int]] = {}
+        for place in sorted(map(int, places.split(","))):
+            free.setdefault(place >> 32, []).append(place & 0xFFFF_FFFF)
+        for rank, within in free.items():
+            _free(connection, pages[rank], within)
+    return last, hits
 
 
-# Hashes, not keys: json_each would end at a NUL.
+# Hashes, not keys: json_each would end at a NUL. In order, so that the index is read from left to right: the
+# farther the references outgrow the cache, the more it helps. (LIMIT -1 keeps the order from being dropped.)
 _COMPARE = (
-    "SELECT r.col, COUNT(*), CASE WHEN r.col IS NULL THEN group_concat(l.key) END"
-    " FROM json_each(?) l LEFT JOIN refs r ON r.key_hash = l.value GROUP BY r.col"
+    "SELECT r.col, COUNT(*), CASE WHEN r.col IS NULL THEN group_concat(l.place) END FROM ("
+    " SELECT k.rank << 32 | h.key AS place, h.value AS key_hash FROM scratch.ranked k"
+    " CROSS JOIN scratch.pages p ON p.id = k.page CROSS JOIN json_each(p.hashes) h"
+    " WHERE k.rank > ? AND k.rank <= ? ORDER BY h.value LIMIT -1) l"
+    " LEFT JOIN refs r ON r.key_hash = l.key_hash GROUP BY r.col"
 )
 
 
