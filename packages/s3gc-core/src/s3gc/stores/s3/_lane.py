@@ -161,6 +161,7 @@ class Run:
         self._open: set[_Connection] = set()
         self._free: list[_Connection] = []
         self._connecting = 0
+        self._next_look = 0.0  # monotonic: at the deadlines
         self._fresh = False  # no more connections of earlier runs
         self._addresses: list[tuple[int, int, int, object]] | None = None
         self._selector = selectors.DefaultSelector()
@@ -270,6 +271,9 @@ class Run:
             except (OSError, ValueError):
                 self._fail(one)
         now = time.monotonic()
+        if now < self._next_look:
+            return
+        self._next_look = now + _TICK
         for one in [one for one in self._open if one.until < now]:
             self._fail(one, again=False)
 
