@@ -12,7 +12,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Iterable, Sequence
-from itertools import pairwise
+from itertools import pairwise, takewhile
 from typing import Protocol
 
 from attrs import define
@@ -24,6 +24,9 @@ from s3gc.stores.s3._xml import Page
 
 MAX_EMPTY_PAGES = 100
 """Empty pages in a row, all saying that there is more, after which a listing counts as broken."""
+
+MAX_HELD = 10_000
+"""Ambiguous entries in a row whose range isn't known, after which a scan in parts is given up."""
 
 WORTH = 3.0
 """Pages that a range should still hold to be split: one is under way, and two are shared."""
@@ -51,7 +54,8 @@ class Range:
     busy: bool = False  # a page is being asked for
     guess: bool = False  # opened on a guess, and nothing is known of it yet
     whole: bool = False  # must not be split any more
-    unplaced: bool = False  # the last page ended with entries that have no place in the order
+    held: Sequence[ObjectInfo] = ()  # ambiguous entries that may be in it, or in the next range
+    checks: bool = False  # all else is delivered, and the page behind its end is asked for
     sample: Sample | None = None  # to guess from
     expected: float = 0.0  # keys that are still to come, as far as can be guessed
     empty_pages: int = 0  # in a row
@@ -186,22 +190,23 @@ class Ranges:
             self._largest = len(objects)
             self._page = float(self._largest)  # some servers give fewer than they are asked for
         found.token = page.token
-        if found.unplaced or any(info.ambiguous for info in objects):
+        if found.held or any(info.ambiguous for info in objects):
             found.whole = True
-            objects = _placed(found, objects, page.token is None)
+            objects = _checked(found, objects) if found.checks else _placed(found, objects)
         elif found.end is not None and objects and objects[-1].key >= found.end:
             found.token = None
             objects = objects[: bisect_right(objects, found.end, key=_key)]
         if objects:
             found.empty_pages = 0
-            found.last = next((info.key for info in reversed(objects) if not info.ambiguous), found.last)
+            if not found.checks:
+                found.last = next((info.key for info in reversed(objects) if not info.ambiguous), found.last)
             self._keys += len(objects)
-        elif found.token is not None:
+        elif found.token is not None and not page.objects:
             # Strictly increasing keys come to an end by themselves, empty pages don't.
             found.empty_pages += 1
             if found.empty_pages > MAX_EMPTY_PAGES:
                 raise StoreError(f"could not list the bucket: {found.empty_pages} pages in a row held no key")
-        if found.token is None:
+        if found.token is None and not found.checks:
             self._open.remove(found)
         if objects and not found.whole and self._listers > 1:
             self._learn(found, objects)
@@ -228,24 +233,34 @@ def _key(info: ObjectInfo) -> str:
     return info.key
 
 
-def _placed(found: Range, objects: Sequence[ObjectInfo], complete: bool) -> Sequence[ObjectInfo]:
-    """The entries of a range whose page holds ambiguous ones.
+def _placed(found: Range, objects: Sequence[ObjectInfo]) -> Sequence[ObjectInfo]:
+    """The entries of a page that holds ambiguous ones, as far as they are known to be in the range.
 
     Those can't be compared with its end: they are in it if the next key is, beyond it if the key before is.
+    Others are held, and if the range ends with some, the server is asked what it lists behind that end.
     """
-    end = found.end
-    if end is None:
+    if found.end is None:
         return objects
+    objects = [*found.held, *objects]
     for place, info in enumerate(objects):
-        if not info.ambiguous and info.key >= end:
-            found.token, complete = None, True
-            objects = objects[: place + (info.key == end)]
+        if not info.ambiguous and info.key >= found.end:
+            found.token = None
+            objects = objects[: place + (info.key == found.end)]
             break
-    open_end = objects[-1].ambiguous if objects else found.unplaced
-    if open_end and complete:
+    placed = next((n for n in range(len(objects), 0, -1) if not objects[n - 1].ambiguous), 0)
+    found.held = objects[placed:]
+    if len(found.held) > MAX_HELD:
         raise StoreError(
-            "could not list the bucket in parts: a key that can't be decoded lies where two of them meet; "
-            "list it with one lister (listers=1)"
+            f"could not list the bucket in parts: {len(found.held)} keys in a row can't be decoded; "
+            "list it with one lister (S3Options.listers)"
         )
-    found.unplaced = open_end
-    return objects
+    if found.held and found.token is None:
+        found.last, found.checks = found.end, True
+    return objects[:placed]
+
+
+def _checked(found: Range, behind: Sequence[ObjectInfo]) -> Sequence[ObjectInfo]:
+    """What was held, without the entries that the server lists behind the range's end."""
+    others = {info.key for info in takewhile(lambda info: info.ambiguous, behind)}
+    found.token, found.checks = None, False
+    return [info for info in found.held if info.key not in others]
