@@ -125,16 +125,14 @@ async def test_only_versioning_that_is_on_stands_in_for_the_condition(
         request = store._client.request
 
         async def too_late(call: Call, **options: Any) -> Any:
-            if call.method == "DELETE" and call.key == "free":  # a writer after the last look
+            if (call.method, call.key, call.query) == ("DELETE", "free", ()):  # a writer after the look
                 rgw_truth.put_object(Bucket=rgw_bucket, Key="free", Body=b"new!")
             return await request(call, **options)
 
         monkeypatch.setattr(store._client, "request", too_late)
-        assert ("free" in (await gc.collect()).deleted) is not conditional
-    sizes = [
-        one["Size"] for one in rgw_truth.list_object_versions(Bucket=rgw_bucket, Prefix="free")["Versions"]
-    ]
-    assert sorted(sizes) == [3, 4], "what came too late is there, perhaps behind a marker"
+        assert (await gc.collect()).deleted == []
+    assert rgw_truth.get_object(Bucket=rgw_bucket, Key="free")["Body"].read() == b"new!"
+    assert len(rgw_truth.list_object_versions(Bucket=rgw_bucket, Prefix="free")["Versions"]) == 2
 
 
 async def test_collect_and_restore_everything(

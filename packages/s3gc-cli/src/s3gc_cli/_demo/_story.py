@@ -166,7 +166,12 @@ class Story:
             ", ".join(witness) or "no row",
         )
         events = [entry.event for entry in deleted.history if entry.operation_id == report.operation_id]
-        wanted = [journal_events.BACKED_UP, journal_events.DELETE_INTENDED, journal_events.DELETED]
+        wanted = [
+            journal_events.STORE_PROBED,
+            journal_events.BACKED_UP,
+            journal_events.DELETE_INTENDED,
+            journal_events.DELETED,
+        ]
         self.checks.that(
             f"the journal tells how {gone} went",
             deleted.exists is False and events == wanted,
