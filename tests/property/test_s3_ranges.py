@@ -303,6 +303,8 @@ def test_no_range_is_split_behind_an_entry_that_has_no_place() -> None:
     ranges = Ranges(listers=4, page_size=3, guess=FixedGuess(Random(0), ["b!"]))
     part = ranges.next()
     assert part is not None
+    ranges.arrived(part, Page([info("0"), info("1"), info("2")], "s"))  # much is expected behind these
+    assert ranges.next() is part
     page = Page([info("a"), info("b"), info("?", ambiguous=True)], "t")
     assert list(ranges.arrived(part, page)) == page.objects
     assert ranges.next() is part
