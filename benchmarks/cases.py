@@ -24,6 +24,7 @@ OBJECT_BYTES = 4096
 AGE_S = 30 * 86_400
 LISTERS = 16
 _LISTED, _COLLECTED, _COPIED = "listed", "collected", "copied"  # buckets
+_GARBAGE = 20  # where changes are followed, every 20th object is named by no row
 _RESTORED = 20  # objects brought back after a collection, as a sample
 
 
@@ -204,6 +205,18 @@ def _planned(bench: Bench, objects: int, case: str) -> Sample:
     return bench.sample(case, objects, (said["seconds"], said["cpu_seconds"]), outcome.peak_bytes, requests)
 
 
+def _plan_followed(bench: Bench) -> list[Sample]:
+    """The plan alone: the registry holds as many references as there are objects, and is up to date."""
+    objects, vault, case = bench.objects, bench.new_folder(), "s3gc-plan-followed"
+    options = {"objects": str(objects), "garbage": str(_GARBAGE), "vault": str(vault)}
+    # It plans twice, and only the second is measured; half of the requests are that one's.
+    outcome, requests, said = bench.worker("s3gc_plan_followed", bench.listed_bucket(objects), **options)
+    shutil.rmtree(vault)
+    _expect(f"{case}: objects planned", said["planned"], -(-objects // _GARBAGE))
+    took = said["seconds"], said["cpu_seconds"]
+    return [bench.sample(case, objects, took, outcome.peak_bytes, requests // 2)]
+
+
 def grow(bench: Bench, objects: int) -> list[Sample]:
     """The plan of a bucket of another size."""
     return [_planned(bench, objects, f"s3gc-plan-{objects}")]
@@ -293,6 +306,7 @@ CASES: Mapping[str, Callable[[Bench], list[Sample]]] = {
     "s3gc-list": _listing("s3gc_list"),
     "s3gc-scan": _scan,
     "s3gc-plan": _plan,
+    "s3gc-plan-followed": _plan_followed,
     "s5cmd-cp-rm": _s5cmd_cp_rm,
     "s3gc-collect": _collect,
 }

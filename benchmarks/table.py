@@ -23,6 +23,7 @@ TITLES: Mapping[str, str] = {
     "s3gc-scan-date": "s3gc scan, 16 listers: keys by the day",
     "s3gc-scan-date-again": "the same a second time",
     "s3gc-plan": "s3gc plan",
+    "s3gc-plan-followed": "s3gc plan, changes followed",
     "s5cmd-cp": "s5cmd cp",
     "s5cmd-rm": "s5cmd rm",
     "s5cmd-cp-rm": "s5cmd cp, then rm",
@@ -38,7 +39,16 @@ SCANS = (
     "s3gc-scan-date",
     "s3gc-scan-date-again",
 )
-LOOKING = ("raw-list", "boto3-list", "s5cmd-ls", "obstore-list", "s3gc-list", *SCANS, "s3gc-plan")
+LOOKING = (
+    "raw-list",
+    "boto3-list",
+    "s5cmd-ls",
+    "obstore-list",
+    "s3gc-list",
+    *SCANS,
+    "s3gc-plan",
+    "s3gc-plan-followed",
+)
 COLLECTING = ("s5cmd-cp", "s5cmd-rm", "s5cmd-cp-rm", "s3gc-collect", "s3gc-plan-collect")
 _MIB = 1 << 20
 
