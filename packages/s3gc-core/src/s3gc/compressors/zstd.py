@@ -20,6 +20,9 @@ MAX_WINDOW_BYTES = 8 * 1024 * 1024
 
 _MAGIC = b"\x28\xb5\x2f\xfd"  # RFC 8878, 3.1.1
 _WRITE_BYTES = 128 * 1024  # how much zstd hands over at a time: one block
+_AT_ONCE_BYTES = (
+    1024 * 1024
+)  # frames of at most so many bytes of content are decoded whole if they come whole
 _POOL_SIZE = 8  # idle contexts kept; making one costs five times the compression of 4 KB
 
 
@@ -72,15 +75,23 @@ class _Sink:
 
 
 class _DecompressStream:
-    def __init__(self) -> None:
+    def __init__(self, pool: list[zstandard.ZstdDecompressor]) -> None:
+        self._pool = pool
+        self._whole = False  # the frame came in one piece, and was decoded
         self._start = b""
         self._sink: _Sink | None = None
         self._writer: zstandard.ZstdDecompressionWriter | None = None
 
     def decompress(self, data: bytes, /) -> bytes:
         try:
+            if self._whole:
+                if data:
+                    raise VaultCorrupt("zstd: there are bytes after the frame's end")
+                return b""
             if self._writer is None:
                 self._start += data
+                if (whole := self._at_once()) is not None:
+                    return whole
                 if not self._open():
                     return b""
                 data, self._start = self._start, b""
@@ -91,19 +102,47 @@ class _DecompressStream:
         except zstandard.ZstdError as error:
             raise VaultCorrupt(f"zstd can't decode this: {error}") from error
 
-    def _open(self) -> bool:
-        """Read the frame header as soon as it is whole; refuse what ``compressor`` never makes."""
+    def _at_once(self) -> bytes | None:
+        """A small frame that came whole, by a context that served before; None if it isn't one.
+
+        Decoding at once makes room for the declared size and for no byte more.
+        """
+        size = self._declared()
+        if size is None or not 0 < size <= _AT_ONCE_BYTES:
+            return None
+        try:
+            context = self._pool.pop()
+        except IndexError:
+            context = zstandard.ZstdDecompressor(max_window_size=MAX_WINDOW_BYTES)
+        try:
+            data = context.decompress(self._start, allow_extra_data=False)
+        except zstandard.ZstdError:
+            return None  # not whole yet, or damaged: piece by piece that shows
+        if len(self._pool) < _POOL_SIZE:
+            self._pool.append(context)
+        self._whole, self._start = True, b""
+        return data
+
+    def _declared(self) -> int | None:
+        """The content's size, as soon as the header is whole; refuses what ``compressor`` never makes."""
         start = self._start
         if start[:4] != _MAGIC[: len(start)]:
             raise VaultCorrupt("zstd: this is not a zstd frame")
         if len(start) < 5 or len(start) < zstandard.frame_header_size(start):
-            return False
+            return None
         header = zstandard.get_frame_parameters(start)
         if header.content_size == zstandard.CONTENTSIZE_UNKNOWN:
             raise VaultCorrupt("zstd: the frame doesn't declare its content's size")
         if header.window_size > MAX_WINDOW_BYTES:
             raise VaultCorrupt(f"zstd: the frame asks for a window of {header.window_size} bytes")
-        self._sink = _Sink(header.content_size)
+        return int(header.content_size)
+
+    def _open(self) -> bool:
+        """Begin to decode as soon as the header is whole."""
+        size = self._declared()
+        if size is None:
+            return False
+        self._sink = _Sink(size)
         context = zstandard.ZstdDecompressor(max_window_size=MAX_WINDOW_BYTES)
         self._writer = context.stream_writer(self._sink, write_size=_WRITE_BYTES, closefd=False)  # type: ignore[arg-type]
         return True
@@ -126,9 +165,10 @@ class ZstdCompressor(Compressor):
             raise ValueError(f"zstd's level must be from 1 to {MAX_LEVEL}, got {level}")
         self.level = level
         self._pool: list[zstandard.ZstdCompressor] = []
+        self._decoders: list[zstandard.ZstdDecompressor] = []
 
     def compressor(self, size: int) -> CompressStream:
         return _CompressStream(self._pool, self.level, size)
 
     def decompressor(self) -> DecompressStream:
-        return _DecompressStream()
+        return _DecompressStream(self._decoders)
