@@ -106,8 +106,8 @@ def compress_as(size: int, data: bytes) -> bytes:
 
 def test_what_comes_after_a_whole_frame_is_refused_later_too() -> None:
     codec = ZstdCompressor()
-    whole = compressed(codec, b"hello" * 100)
-    for extra in (b"x", compressed(codec, b"more"), b"\x50\x2a\x4d\x18\x00\x00\x00\x00"):
+    whole = compressed(codec, [b"hello" * 100])
+    for extra in (b"x", compressed(codec, [b"more"]), b"\x50\x2a\x4d\x18\x00\x00\x00\x00"):
         stream = codec.decompressor()
         assert stream.decompress(whole) == b"hello" * 100
         assert stream.decompress(b"") == b""
