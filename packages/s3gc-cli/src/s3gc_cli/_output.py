@@ -6,7 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any, BinaryIO, TextIO
 
 from rich.console import Console
 from rich.text import Text
@@ -81,6 +81,11 @@ class Output:
             self.out.print(Text(show_text(line)), soft_wrap=True)
         else:
             show(self.out)
+
+    @property
+    def binary(self) -> BinaryIO:
+        """Stdout for bytes as they are."""
+        return self._stdout.buffer
 
     def line(self, document: Mapping[str, Any]) -> None:
         """One document of JSON Lines on stdout, at once."""

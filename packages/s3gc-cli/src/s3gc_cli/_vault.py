@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -10,6 +11,22 @@ from s3gc_cli._globals import with_globals
 from s3gc_cli._settings import Settings
 
 vault = typer.Typer(no_args_is_help=True)
+
+Key = Annotated[str | None, typer.Option("--key", help="This object.")]
+KeyJson = Annotated[
+    str | None,
+    typer.Option(
+        "--key-json", metavar="JSON", help="The key as a JSON string, for keys that can't be typed."
+    ),
+]
+Prefix = Annotated[str | None, typer.Option("--prefix", help="All keys that begin so.")]
+Operation = Annotated[
+    str | None, typer.Option("--operation", metavar="ID", help="What this operation backed up.")
+]
+At = Annotated[
+    str | None,
+    typer.Option("--at", metavar="ISO8601", help="Versions uploaded by then, e.g. 2026-11-22T18:00:00Z."),
+]
 
 
 @vault.callback()
@@ -32,3 +49,67 @@ def rebuild(
     from s3gc_cli._run import run
 
     raise typer.Exit(run(settings, lambda session: vault.rebuild(session, set_aside=set_aside)))
+
+
+@vault.command(short_help="List the backups.")
+@with_globals
+def ls(
+    settings: Settings,
+    key: Key = None,
+    key_json: KeyJson = None,
+    prefix: Prefix = None,
+    operation: Operation = None,
+    at: At = None,
+) -> None:
+    """List every version of every object in the vault. All filters that are given must match."""
+    from s3gc_cli._commands import vault
+    from s3gc_cli._run import run
+
+    chosen = vault.Choice(key, key_json, prefix, operation, at)
+    raise typer.Exit(run(settings, lambda session: vault.ls(session, chosen)))
+
+
+@vault.command(short_help="Write one object's bytes to stdout.")
+@with_globals
+def cat(
+    settings: Settings,
+    key: Annotated[str | None, typer.Argument(metavar="KEY", show_default=False)] = None,
+    key_json: KeyJson = None,
+    operation: Operation = None,
+    at: At = None,
+) -> None:
+    """Write the bytes of an object's latest version to stdout."""
+    from s3gc_cli._commands import vault
+    from s3gc_cli._run import run
+
+    chosen = vault.Choice(key, key_json, None, operation, at)
+    raise typer.Exit(run(settings, lambda session: vault.cat(session, chosen)))
+
+
+@vault.command(short_help="Write objects into a folder.")
+@with_globals
+def extract(
+    settings: Settings,
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A new folder.", show_default=False)],
+    key: Key = None,
+    key_json: KeyJson = None,
+    prefix: Prefix = None,
+    operation: Operation = None,
+    at: At = None,
+) -> None:
+    """Write the latest version of each object into a new folder, with a list of what lies where."""
+    from s3gc_cli._commands import vault
+    from s3gc_cli._run import run
+
+    chosen = vault.Choice(key, key_json, prefix, operation, at)
+    raise typer.Exit(run(settings, lambda session: vault.extract(session, chosen, folder)))
+
+
+@vault.command(short_help="Show the vault in numbers.")
+@with_globals
+def stats(settings: Settings) -> None:
+    """Show how much the vault holds and takes."""
+    from s3gc_cli._commands import vault
+    from s3gc_cli._run import run
+
+    raise typer.Exit(run(settings, vault.stats))

@@ -16,8 +16,10 @@ from s3gc.clock import Clock, SystemClock
 from s3gc.config import Config
 from s3gc.errors import NoSuchBucket
 from s3gc.hooks import plugin_manager
-from s3gc.model import RebuildReport
+from s3gc.model import BackupRecord, ExtractReport, RebuildReport, VaultStats
 from s3gc.opening import folder_of, store_of, vault_of
+from s3gc.vault.browse import Stored, Wanted, latest, versions
+from s3gc.vault.extract import extract
 
 
 @frozen
@@ -40,6 +42,34 @@ class Archive:
         self._clock = closed.clock
         self._new_id = closed.new_id
         self.vault = closed.vault
+
+    # ------------------------------------------------------------------ looking into it
+
+    def versions(self, wanted: Wanted) -> AsyncIterator[Stored]:
+        """All backups that match, in the journal's order."""
+        return versions(self.vault, wanted)
+
+    def latest(self, wanted: Wanted) -> AsyncIterator[Stored]:
+        """Of each key that matches the latest version; with ``at``, of those uploaded by then."""
+        return latest(self.vault, wanted)
+
+    def read(self, record: BackupRecord) -> AsyncIterator[bytes]:
+        """The object's bytes; VaultCorrupt, at the latest at the end, when they aren't the very bytes."""
+        return self.vault.read(record)
+
+    async def extract(self, wanted: Wanted, folder: Path) -> ExtractReport:
+        """Write the latest version of each key that matches into a new folder.
+
+        Raises:
+            VaultError: the folder isn't empty, or can't be written to.
+        """
+        return await extract(self.vault, latest(self.vault, wanted), folder)
+
+    async def stats(self) -> VaultStats:
+        """Sizes and counts."""
+        return await self.vault.stats()
+
+    # ------------------------------------------------------------------ opening
 
     @classmethod
     @asynccontextmanager

@@ -387,6 +387,16 @@ class RebuildReport:
     set_aside: str | None  # the folder with what was left of the old journal
 
 
+@frozen
+class ExtractReport:
+    """What was written from the vault into a folder."""
+
+    folder: str
+    objects: int
+    bytes: int
+    errors: Mapping[str, str] = Factory(dict)  # key → why it could not be read
+
+
 # --------------------------------------------------------------------------- reports
 
 

@@ -2,12 +2,52 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from rich.console import Console
 from rich.text import Text
 
-from s3gc.model import RebuildReport
-from s3gc_cli._keys import show_text
-from s3gc_cli._text import count
+from s3gc.model import ExtractReport, RebuildReport, VaultStats
+from s3gc.vault.browse import Stored
+from s3gc_cli._keys import show_key, show_text
+from s3gc_cli._text import count, size
+
+
+def sentence(stored: Stored) -> Text:
+    """One backup in one line: when it was uploaded, how large it is, its key, who backed it up."""
+    record = stored.record
+    said = Text(f"{record.last_modified.isoformat(timespec='seconds')}  {size(record.size):>12}  ")
+    said.append(show_key(record.key), style="yellow")
+    return said.append(f"  {show_text(stored.operation_id)}", style="dim")
+
+
+def extracted(report: ExtractReport) -> str:
+    """An extraction in one line."""
+    line = f"wrote {count(report.objects, 'object')} ({size(report.bytes)}) into {show_text(report.folder)}"
+    return line + (f", {count(len(report.errors), 'error')}" if report.errors else "")
+
+
+def show_errors(console: Console, line: str, errors: Mapping[str, str]) -> None:
+    """A line, and what went wrong by key."""
+    console.print(Text(line), soft_wrap=True)
+    for key, why in errors.items():
+        console.print(Text(f"  {show_key(key)}: {show_text(why)}", style="red"), soft_wrap=True)
+
+
+def totals(stats: VaultStats) -> str:
+    """A vault in one line."""
+    return (
+        f"{count(stats.backups, 'backup')} of {size(stats.original_bytes)} in "
+        f"{count(stats.packs, 'pack')} of {size(stats.stored_bytes)}"
+    )
+
+
+def show_stats(console: Console, stats: VaultStats) -> None:
+    """A vault in numbers."""
+    console.print(totals(stats))
+    if stats.stored_bytes:
+        console.print(f"ratio {stats.original_bytes / stats.stored_bytes:.2f}, all that frames add included")
+    console.print(count(stats.journal_entries, "journal entry", "journal entries"))
 
 
 def rebuilt(report: RebuildReport) -> str:

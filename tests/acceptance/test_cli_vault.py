@@ -1,0 +1,111 @@
+"""``s3gc vault …`` and ``s3gc audit …`` on a vault that a collect has filled."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+import sys
+
+import pytest
+
+from acceptance.test_cli_commands import Command, collected, place, s3gc  # noqa: F401
+from fixtures_cli import DECOMPOSED, FILES, ORPHANS, Place, environment
+
+
+def lines(text: str) -> list[dict[str, object]]:
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def test_ls_tells_every_backup(s3gc: Command, collected: str) -> None:
+    *found, end = lines(s3gc("vault", "ls", "--json").stdout)
+    by_key = {one["record"]["key"]: one for one in found}  # type: ignore[index]
+    assert by_key.keys() == ORPHANS
+    for key, one in by_key.items():
+        assert one["record"]["sha256"] == hashlib.sha256(FILES[key]).hexdigest()  # type: ignore[index]
+        assert one["operation_id"] == collected
+    assert end == {"total": len(ORPHANS), "bytes": sum(len(FILES[key]) for key in ORPHANS)}
+    shown = s3gc("vault", "ls", "--prefix", "images/")
+    assert shown.code == 0
+    assert shown.stdout.count("images/") == 2
+    assert json.dumps(DECOMPOSED) in s3gc("vault", "ls", "--key", DECOMPOSED).stdout
+    assert s3gc("vault", "ls", "--quiet", "--operation", "nobody").stdout == "0 backups of 0 bytes\n"
+    assert s3gc("vault", "ls", "--at", "2026-11-22").code == 2
+
+
+def test_the_vault_is_read_without_bucket_and_database(s3gc: Command, place: Place, collected: str) -> None:
+    place.database.unlink()
+    run = s3gc("vault", "cat", "images/1.jpg")
+    assert run.code == 0
+    assert not place.database.exists()
+
+
+def test_cat_gives_the_bytes_and_nothing_else(s3gc: Command, place: Place, collected: str) -> None:
+    process = [sys.executable, "-m", "s3gc_cli", "vault", "cat", "images/1.jpg"]
+    done = subprocess.run(process, cwd=place.folder, env=environment(), capture_output=True, check=True)
+    assert done.stdout == FILES["images/1.jpg"]
+    missing = s3gc("vault", "cat", "nothing")
+    assert (missing.code, missing.stdout) == (1, "")
+    assert "no version of nothing" in missing.stderr
+    assert s3gc("vault", "cat").code == 2
+    assert s3gc("vault", "cat", "images/1.jpg", "--json").document["error"]["exit_code"] == 2
+
+
+def test_extract_into_a_folder(s3gc: Command, place: Place, collected: str) -> None:
+    run = s3gc("vault", "extract", "out", "--prefix", "images/", "--json")
+    assert run.code == 0
+    assert (run.document["objects"], run.document["errors"]) == (2, {})
+    assert (place.folder / "out" / "images" / "1.jpg").read_bytes() == FILES["images/1.jpg"]
+    again = s3gc("vault", "extract", "out")
+    assert again.code == 1
+    assert "not empty" in again.stderr
+
+
+def test_extract_tells_what_it_could_not_read(s3gc: Command, place: Place, collected: str) -> None:
+    (pack,) = (place.folder / "vault" / "packs").glob("*.pack")
+    body = bytearray(pack.read_bytes())
+    body[len(body) // 2] ^= 1
+    pack.write_bytes(body)
+    run = s3gc("vault", "extract", "out")
+    assert run.code == 1
+    assert "1 error" in run.stdout
+
+
+def test_stats(s3gc: Command, collected: str) -> None:
+    found = s3gc("vault", "stats", "--json").document
+    assert (found["backups"], found["packs"]) == (len(ORPHANS), 1)
+    assert "4 backups of " in s3gc("vault", "stats").stdout
+
+
+def test_a_vault_is_never_made_by_looking_for_one(s3gc: Command, place: Place) -> None:
+    for command in (["ls"], ["stats"], ["cat", "k"], ["extract", "out"]):
+        assert s3gc("vault", *command).code == 1
+    assert not (place.folder / "vault" / "vault.json").exists()
+
+
+def test_rebuild(s3gc: Command, place: Place, collected: str) -> None:
+    held = s3gc("vault", "rebuild")
+    assert held.code == 1
+    assert "audit verify" in held.stderr
+    (place.folder / "vault" / "journal.sqlite3").unlink()
+    assert s3gc("vault", "ls").code == 1
+    run = s3gc("vault", "rebuild", "--json")
+    assert (run.code, run.document["backups"], run.document["damaged"]) == (0, len(ORPHANS), [])
+    assert s3gc("audit", "verify").code == 0
+    assert s3gc("restore", "--prefix", "", "--execute").code == 0
+    assert place.objects() == FILES
+
+
+@pytest.mark.parametrize("answer", ["text", "json"])
+def test_a_rebuild_of_a_damaged_pack_says_so(
+    s3gc: Command,
+    place: Place,
+    collected: str,
+    answer: str,
+) -> None:
+    (pack,) = (place.folder / "vault" / "packs").glob("*.pack")
+    pack.write_bytes(pack.read_bytes()[:-1])
+    (place.folder / "vault" / "journal.sqlite3").unlink()
+    run = s3gc("vault", "rebuild", *(["--json"] if answer == "json" else []))
+    assert run.code == 1
+    assert "damaged" in run.stdout
