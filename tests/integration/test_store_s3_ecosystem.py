@@ -140,6 +140,19 @@ async def test_a_region_that_nobody_gave_is_learnt_once(
     await store.aclose()
 
 
+async def test_servers_that_name_each_other_are_not_followed_for_ever(raw_server: Start) -> None:
+    back = ELSEWHERE.replace(b"eu-west-3", b"us-east-1")
+    server = raw_server(
+        lambda request: back if "/eu-west-3/s3" in request.headers["authorization"] else ELSEWHERE
+    )
+    store = server.store(region="us-east-1", adopt_region=True)
+    for _ in range(2):
+        with pytest.raises(StoreError, match="'us-east-1'"):
+            await store.stat("k")
+    assert "eu-west-3" in repr(store)
+    await store.aclose()
+
+
 async def test_a_region_that_was_given_is_kept(raw_server: Start) -> None:
     for options in ({}, {"region": None, "adopt_region": False}):
         store = raw_server(in_region("eu-west-3", ELSEWHERE)).store(**options)

@@ -149,7 +149,7 @@ class LargeFrame:
         view = memoryview(data)
         # One call of the codec per MiB, so that no stored chunk decodes to much more than that.
         for begin in range(0, len(view), CHUNK_MAX_BYTES):
-            piece = bytes(view[begin : begin + CHUNK_MAX_BYTES])
+            piece = data if len(data) <= CHUNK_MAX_BYTES else bytes(view[begin : begin + CHUNK_MAX_BYTES])
             self._sha.update(piece)
             self._write(frame, stream.compress(piece))
 

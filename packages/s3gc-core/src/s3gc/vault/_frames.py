@@ -30,7 +30,7 @@ from s3gc.vault._layout import (
 Read = Callable[[int, int], bytes]
 """(offset, size) → up to ``size`` bytes, fewer only at the end."""
 
-READ_AHEAD_BYTES = 1024 * 1024
+READ_AHEAD_BYTES = CHUNK_MAX_BYTES + 4096  # a chunk and its length: less would read each chunk twice
 
 MATCHED = (
     "key",
