@@ -421,7 +421,7 @@ def test_every_step_of_the_builder_is_documented() -> None:
 
 @pytest.mark.parametrize(
     "of",
-    [abc.ObjectStore, abc.ReferenceSource, abc.Vault, abc.Compressor, abc.Gate],
+    [abc.ObjectStore, abc.ReferenceSource, abc.Vault, abc.Compressor, abc.ObjectCodec, abc.Gate],
     ids=lambda of: of.__name__,
 )
 def test_every_method_of_a_contract_is_documented(of: type) -> None:
@@ -430,7 +430,7 @@ def test_every_method_of_a_contract_is_documented(of: type) -> None:
 
 @pytest.mark.parametrize(
     "of",
-    [abc.ObjectStore, abc.ReferenceSource, abc.Vault, abc.Compressor, abc.Gate],
+    [abc.ObjectStore, abc.ReferenceSource, abc.Vault, abc.Compressor, abc.ObjectCodec, abc.Gate],
     ids=lambda of: of.__name__,
 )
 def test_every_attribute_of_a_contract_is_documented(of: type) -> None:

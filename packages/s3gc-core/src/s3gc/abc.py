@@ -400,6 +400,34 @@ class DecompressStream(Protocol):
         """
 
 
+class ObjectCodec(abc.ABC):
+    """A codec of whole objects of one kind, in memory: bit-exact, or it refuses.
+
+    Both methods are pure functions and may be called in any process; what they are given may be hostile.
+    """
+
+    name: str
+    """Stands in every frame made with it, for ever, with its version (``jpeg-lepton-1``)."""
+
+    requires: Mapping[str, str]
+    """What must be there to decode: distribution or library -> the version that encodes here."""
+
+    @abc.abstractmethod
+    def encode(self, data: bytes) -> bytes | None:
+        """The body, or None: not of its kind, not smaller, or it would not come back exactly.
+
+        All parameters stand inside the body.
+        """
+
+    @abc.abstractmethod
+    def decode(self, body: bytes, size: int) -> bytes:
+        """The ``size`` bytes that ``body`` was made from; never more of them.
+
+        Raises:
+            VaultCorrupt: the body is damaged, or this machine can't give back the very bytes.
+        """
+
+
 class Journal(abc.ABC):
     """The append-only, hash-chained record of all that was done."""
 

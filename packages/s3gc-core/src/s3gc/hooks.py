@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pluggy
 
 if TYPE_CHECKING:
-    from s3gc.abc import Compressor, Gate, ObjectStore, ReferenceSource, Vault
+    from s3gc.abc import Compressor, Gate, ObjectCodec, ObjectStore, ReferenceSource, Vault
     from s3gc.clock import Clock
     from s3gc.config import Config
     from s3gc.model import Candidate
@@ -49,6 +49,10 @@ class Hooks:
     @hookspec
     def s3gc_compressors(self) -> Sequence[Compressor]:
         """Codecs that packs may be written with and read with. Names must be unique."""
+
+    @hookspec
+    def s3gc_codecs(self) -> Sequence[ObjectCodec]:
+        """Codecs of whole objects, such as pictures. Only those that this machine can decode with."""
 
     @hookspec
     def s3gc_gates(self, config: Config) -> Sequence[Gate]:
