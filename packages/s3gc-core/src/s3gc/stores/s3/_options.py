@@ -73,7 +73,8 @@ class S3Options:
     listers: int = field(default=16, validator=_whole(1, 256))
     """Pages that a scan of the whole bucket asks for at the same time, each of another part of it.
 
-    One is a listing from the first key to the last. Two pages for each lister may wait in memory.
+    One is a listing from the first key to the last, for servers that know no ``start-after``. Two pages for
+    each lister may wait in memory.
     """
 
     first_read: int = field(default=MIB, validator=_whole(1, 64 * MIB))
