@@ -108,6 +108,21 @@ class StoreContract:
         for info in left:
             assert await _read(store, info.key, info.etag) == _bytes_of(info.key)
 
+    async def test_small_reads_bring_what_get_brings(self, store: ObjectStore) -> None:
+        written = await self._fill(store)
+        found = await _listed(store)
+        await _put(store, found[0].key, b"another")
+        seen: set[str] = set()
+        async for group in store.get_small(found):
+            for one in group:
+                assert one.listed.key not in seen
+                seen.add(one.listed.key)
+                assert (one.info.etag, one.data) == (one.listed.etag, _bytes_of(one.listed.key))
+                async with store.get(one.listed.key) as reader:
+                    assert (one.info, one.attributes) == (reader.info, reader.attributes)
+        assert found[0].key not in seen
+        assert seen <= set(written)
+
     @pytest.mark.parametrize(
         ("key", "neighbour"),
         [

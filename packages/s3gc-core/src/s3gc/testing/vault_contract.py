@@ -23,7 +23,7 @@ import anyio
 import pytest
 from attrs import evolve
 
-from s3gc.abc import BackupSession, Vault
+from s3gc.abc import BackupSession, Vault, WholeObject
 from s3gc.errors import VaultCorrupt, VaultError, VaultMismatch
 from s3gc.model import BackupRecord, JournalDraft, JournalEntry, ObjectAttributes, ObjectInfo
 from s3gc.vault.records import record_from_json, record_to_json
@@ -139,6 +139,24 @@ class VaultContract:
         assert record.size == size
         assert record.sha256 == hashlib.sha256(data).hexdigest()
         assert await read(vault, record) == data
+
+    async def test_objects_in_memory_are_taken_together(self, vault: Vault) -> None:
+        bodies = {f"k{size}": bytes([size % 251]) * size for size in (0, 1, 4096, 9 * 1024 * 1024)}
+        whole = [
+            WholeObject(object_info(key, len(data)), object_info(key, len(data)), ATTRIBUTES, data)
+            for key, data in bodies.items()
+        ]
+        short = WholeObject(object_info("short", 5), object_info("short", 5), ATTRIBUTES, b"four")
+        async with vault.session(OPERATION) as session:
+            await session.add_all([])
+            with pytest.raises(VaultError, match="short"):
+                await session.add_all([short])
+            await session.add_all(whole)
+            records = {record.key: record for record in await session.commit()}
+        assert records.keys() == bodies.keys()
+        for key, record in records.items():
+            assert (record.size, record.attributes) == (len(bodies[key]), ATTRIBUTES)
+            assert await read(vault, record) == bodies[key]
 
     async def test_a_record_says_all_of_its_object(self, vault: Vault) -> None:
         info = object_info("k", 3, etag="abc-2", version_id="v7")
