@@ -6,6 +6,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from datetime import timedelta
+from pathlib import Path
 from urllib.parse import quote
 
 import pytest
@@ -27,11 +28,14 @@ from fixtures_s3 import (
     s3_server,
     truth,
 )
+from s3gc import Collector, Safety, create_config
 from s3gc.errors import AccessDenied, PreconditionFailed, StoreError
 from s3gc.model import DeleteOutcome, ObjectAttributes, Versioning
 from s3gc.stores.s3 import S3Options
+from s3gc.stores.s3._client import Reply
 from s3gc.stores.s3._traits import Traits
-from s3gc.testing.fakes import FakeClock
+from s3gc.stores.s3._transport import Call
+from s3gc.testing.fakes import FakeClock, FakeSource
 
 pytestmark = pytest.mark.anyio
 
@@ -127,6 +131,20 @@ async def test_a_probe_that_fails_cleans_up(raw_server: Start, fails: str) -> No
     with pytest.raises(AccessDenied):
         await store.probe()
     assert fake.objects == {}
+    await store.aclose()
+
+
+async def test_sentinels_that_cannot_be_removed_are_told(raw_server: Start) -> None:
+    fake = FakeS3()
+
+    def handler(request: RawRequest) -> bytes:
+        if request.method == "DELETE" and "if-match" not in request.headers:
+            return raw_error(403, "AccessDenied")
+        return fake(request)
+
+    store = raw_server(handler).store()
+    assert (await store.probe()).details["cleanup"] == "403 AccessDenied"
+    assert fake.objects
     await store.aclose()
 
 
@@ -457,3 +475,37 @@ async def test_versions_whose_answers_were_lost_are_removed(raw_server: Start) -
     assert "known" in removed
     assert "other" not in removed
     await store.aclose()
+
+
+async def test_a_second_process_sweeps_with_what_the_first_one_found(
+    s3_server: S3Server, bucket: str, truth: S3Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for key in ("live", "free/1", "free/2"):
+        truth.put_object(Bucket=bucket, Key=key, Body=b"x")
+    config = create_config(
+        bucket, mode="execute", retention_days=0, vault_path=tmp_path / "vault", safety=Safety.none()
+    )
+
+    async def sweep(orphan: str) -> tuple[list[str], list[str]]:
+        """The methods of the requests for sentinels, and of those for the orphan."""
+        store = s3_server.store(bucket)
+        request, sent = store._client.request, []
+
+        async def watched(call: Call, **options: bool) -> Reply:
+            sent.append(call)
+            return await request(call, **options)
+
+        monkeypatch.setattr(store._client, "request", watched)
+        source = FakeSource(rows={"1": ["live"], "2": ["free/2"] if orphan == "free/1" else []})
+        async with Collector.open(config, store=store, sources=[source]) as gc:
+            assert (await gc.collect()).deleted == [orphan]
+        probing = [call.method for call in sent if (call.key or "").startswith(".s3gc/probe/")]
+        return probing, [call.method for call in sent if call.key == orphan and call.method == "DELETE"]
+
+    probing, deletes = await sweep("free/1")
+    assert "PUT" in probing
+    assert deletes == ["DELETE"]
+    probing, deletes = await sweep("free/2")
+    assert probing == []
+    assert deletes == ["DELETE"]
+    assert [one["Key"] for one in truth.list_objects_v2(Bucket=bucket, Prefix="live")["Contents"]] == ["live"]

@@ -61,18 +61,18 @@ class Sentinels:
 
         Returns why something is left, or an empty text.
         """
-        why = ""
+        answers: list[Answer] = []
         try:
             for key in sorted(self._versions):
-                await self.send(Call("DELETE", key))
+                answers.append(await self.send(Call("DELETE", key)))
             if any(self._versions.values()):
                 await self._find_versions()
             for key, versions in sorted(self._versions.items()):
                 for version in sorted(versions):
                     call = Call("DELETE", key, query=(("versionId", version),))
-                    answer = (await self._client.request(call)).answer
-                    if answer.status not in (200, 204, 404):
-                        why = f"{answer.status} {fault_of(answer).code}"
+                    answers.append((await self._client.request(call)).answer)
+            bad = [answer for answer in answers if answer.status not in (200, 204, 404)]
+            why = f"{bad[0].status} {fault_of(bad[0]).code}" if bad else ""
         except StoreError as error:
             why = str(error)
         if why:
