@@ -26,7 +26,7 @@ from cryptography.x509.oid import NameOID
 from fixtures_s3 import GOOD, NO_TAGS, FakeS3, RawHandler, RawRequest, RawServer, raw_answer, raw_server
 from integration.test_store_s3_wire import botocore_authorization
 from s3gc.errors import ConfigError, StoreError
-from s3gc.model import ObjectAttributes
+from s3gc.model import ObjectAttributes, ObjectInfo
 from s3gc.stores.s3 import S3Options, S3Store
 from s3gc.stores.s3._pool import proxy_for
 from s3gc.testing.keys import ODD_KEYS
@@ -227,6 +227,19 @@ async def test_a_proxy_is_told_the_key_to_the_letter(
         assert request.headers["host"] == "s3.example.test:8080"
         inner = RawRequest(request.method, request.target[len(origin) :], request.headers, request.body)
         assert request.headers["authorization"] == botocore_authorization(inner)
+    await store.aclose()
+
+
+async def test_small_reads_do_not_pass_by_the_proxy(
+    raw_server: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake = FakeS3(objects={"k": (b"x", {})})
+    direct, proxy = raw_server(fake), raw_server(lambda request: raw_answer(503))
+    monkeypatch.setenv("http_proxy", proxy.endpoint_url)
+    info = ObjectInfo("k", 1, fake.etag(b"x"), datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC))
+    store = direct.store()
+    assert not any([group async for group in store.get_small([info])])
+    assert direct.requests == []
     await store.aclose()
 
 
