@@ -1,0 +1,452 @@
+"""Replication of a local vault: packs and journal as objects that are written once and read back.
+
+The remote is at every moment a prefix of the vault's history that verifies: a stretch of the journal goes out
+after all the packs that it names. Nothing is ever overwritten or deleted there. What was done is known from
+what the remote lists, so a run can be stopped anywhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager
+from datetime import datetime, timedelta
+from functools import partial
+from typing import TypeVar
+from urllib.parse import unquote, urlsplit
+
+import anyio
+from attrs import frozen
+
+from s3gc import _threads
+from s3gc._log import get_logger
+from s3gc._pool import each
+from s3gc.clock import Clock
+from s3gc.config import redact
+from s3gc.errors import ConfigError, S3GCError, VaultCorrupt, VaultError
+from s3gc.model import BackupRecord
+from s3gc.vault import _fs
+from s3gc.vault.local import PACKS_NAME, LocalVault
+from s3gc.vault.packs import parse_location
+from s3gc.vault.replica._box import Box
+from s3gc.vault.replica._names import Span, cut, missing, piece_name, segment_name
+from s3gc.vault.replica._notes import NOTES_NAME, Notes
+from s3gc.vault.replica._packs import Packs
+from s3gc.vault.replica._place import Place
+from s3gc.vault.replica._remote import PIECE_BYTES, Remote, open_remote
+from s3gc.vault.replica._seal import ReplicaKeys
+from s3gc.vault.replica._segments import (
+    SEGMENT_ENTRIES,
+    Segment,
+    closing,
+    pack_lines,
+    places_in,
+    segments,
+    unpack_lines,
+)
+
+UPLOADS_AT_ONCE = 2
+"""Packs, for each remote; each upload holds a few times PIECE_BYTES in memory."""
+
+RETRY_SECONDS = 60.0
+"""A remote that failed is left alone for so long where enough others do."""
+
+SCAN_ENTRIES = 10_000
+"""After so many entries of the journal it is noted how far it was read."""
+
+T = TypeVar("T")
+
+
+@frozen
+class ReplicaStatus:
+    """How far one replica is."""
+
+    url: str
+    seq: int  # the last journal entry that is there, with all before it
+    entries_behind: int
+    bytes_behind: int  # of packs
+    oldest: datetime | None  # of the first entry that isn't there
+    lag: timedelta | None  # its age
+    unverified: int  # objects that are there and were never read back from here: they count as behind
+    error: str | None  # why it could not be brought up to date, or looked at
+    problems: Sequence[str]  # what is odd in it
+
+
+class Replicator:
+    """Keeps replicas of one open vault.
+
+    Args:
+        vault: open, and writable.
+        remotes: where the replicas are.
+        keys: to seal with; one set for all. Without keys nothing is sealed.
+        clock: for the age of what is behind.
+        piece_bytes: the most bytes of a pack in one object.
+        segment_entries: the most entries of the journal in one object.
+
+    Raises:
+        ConfigError: two remotes are one.
+    """
+
+    def __init__(
+        self,
+        vault: LocalVault,
+        remotes: Sequence[Remote],
+        *,
+        clock: Clock,
+        keys: ReplicaKeys | None = None,
+        piece_bytes: int = PIECE_BYTES,
+        segment_entries: int = SEGMENT_ENTRIES,
+    ) -> None:
+        if len({remote.id for remote in remotes}) != len(remotes):
+            raise ConfigError("two replicas are in one place: a copy of a copy there is worth nothing")
+        self._vault = vault
+        self._remotes = remotes
+        self._keys = keys
+        self._clock = clock
+        self._piece_bytes = piece_bytes
+        self._segment_entries = segment_entries
+        self._packs = Packs(vault.folder / PACKS_NAME)
+        self._places: list[Place] = []
+        self._notes: Notes | None = None
+        self._bounds: dict[str, int] = {}  # pack → bytes that the journal, or a record given, names
+        self._seq = 0  # of the last entry that _bounds knows
+        self._hash = ""
+        self.problems: dict[str, str] = {}
+        """Pack → why not all of it can be copied: found in the vault, not in a replica."""
+        self._lock = anyio.Lock()  # one run at a time
+
+    async def open(self) -> None:
+        """Read the notes. No remote is asked yet.
+
+        Raises:
+            VaultError: the notes can't be used.
+        """
+        self._notes = notes = await self._run(lambda: Notes(self._vault.folder / NOTES_NAME))
+        self._places = [Place(Box(remote, self._keys), notes, self._vault.folder) for remote in self._remotes]
+        seq, entry_hash, bounds = await self._run(notes.scanned)
+        if seq and await self._hash_at(seq) != entry_hash:
+            # The vault was put back from an older copy, and the notes weren't.
+            await self._run(notes.forget_scanned)
+            return
+        self._seq, self._hash, self._bounds = seq, entry_hash, bounds
+
+    async def aclose(self) -> None:
+        """May be called twice."""
+        notes, self._notes = self._notes, None
+        if notes is not None:
+            with anyio.CancelScope(shield=True):
+                await self._run(notes.close)
+
+    # ------------------------------------------------------------------ asking
+
+    def copies(self, record: BackupRecord) -> int:
+        """In how many places a backup is durable and was read back: this vault and each replica that has it.
+
+        Only what this replicator has seen since it was opened counts.
+
+        Raises:
+            VaultCorrupt: the record is of another kind of vault.
+        """
+        pack, offset, length = parse_location(record.location)
+        return 1 + sum(place.holds(pack, offset, length) for place in self._places)
+
+    def replicated_up_to(self) -> int:
+        """The last journal entry that every replica has, with all before it and the packs that they name."""
+        return min((place.reached() if place.ready else 0 for place in self._places), default=0)
+
+    async def status(self) -> tuple[ReplicaStatus, ...]:
+        """Look at every replica, changing nothing; one that can't be looked at says why."""
+        async with self._lock:
+            await self._scan()
+
+            async def look(place: Place) -> None:
+                try:
+                    await self._run(place.look)
+                    place.error = None
+                except S3GCError as error:
+                    place.error = str(error)
+
+            await each(self._places, look)
+            return await self._statuses()
+
+    # ------------------------------------------------------------------ doing
+
+    async def sync(self) -> tuple[ReplicaStatus, ...]:
+        """Bring every replica up to the vault's present; one that fails says why and doesn't stop the others.
+
+        Raises:
+            VaultCorrupt: the journal isn't what was written; nothing of it goes out.
+        """
+        async with self._lock:
+            await self._scan()
+            await self._sync_all(self._places)
+            return await self._statuses()
+
+    async def ensure(self, records: Iterable[BackupRecord], copies: int) -> None:
+        """Return when each of these backups is durable in ``copies`` places, the vault being one of them.
+
+        The records are those that a commit returned; whether the journal knows them already doesn't matter.
+
+        Raises:
+            ConfigError: there are fewer places than that.
+            VaultError: it could not be reached; the message says which replica failed, and how.
+        """
+        if copies > 1 + len(self._remotes):
+            raise ConfigError(
+                f"{copies} copies are asked for, and vault and replicas are {1 + len(self._remotes)} places"
+            )
+        async with self._lock:
+            wanted = [record for record in records if self.copies(record) < copies]
+            if not wanted:
+                return
+            await self._scan()
+            for record in wanted:
+                pack, offset, length = parse_location(record.location)
+                self._bounds[pack] = max(self._bounds.get(pack, 0), offset + length)
+            now = self._clock.monotonic()
+            healthy = [place for place in self._places if place.retry_at <= now]
+            await self._sync_all(healthy)
+            short = [record for record in wanted if self.copies(record) < copies]
+            if short and len(healthy) < len(self._places):
+                await self._sync_all([place for place in self._places if place not in healthy])
+                short = [record for record in wanted if self.copies(record) < copies]
+            if short:
+                told = [f"{place.url}: {place.error}" for place in self._places if place.error]
+                told += self.problems.values()
+                why = "; ".join(told) or "no replica took them"
+                raise VaultError(
+                    f"{len(short)} backups ({short[0].key!r} first) are in fewer than {copies} places: {why}"
+                )
+
+    async def _sync_all(self, places: Sequence[Place]) -> None:
+        async def sync(place: Place) -> None:
+            try:
+                await self._sync(place)
+                place.error = None
+            except S3GCError as error:
+                # What it has is found out anew next time: an answer may have been lost.
+                place.ready = False
+                place.error = str(error)
+                place.retry_at = self._clock.monotonic() + RETRY_SECONDS
+                get_logger().error("replica_failed", replica=place.url, problem=str(error))
+
+        await each(places, sync)
+
+    async def _sync(self, place: Place) -> None:
+        if not place.ready:
+            await self._run(place.connect)
+            await self._confirm(place)
+        right = [span for span, known in place.segments.items() if known]
+        for gap in missing(right, (0, self._seq)):
+            async with closing(self._segments(gap)) as cuts:
+                async for segment in cuts:
+                    await self._send_packs(place, segment.places)
+                    await self._run(partial(self._send_segment, place, segment.span, segment.lines))
+        await self._send_packs(place, self._bounds)
+
+    def _segments(self, span: Span) -> AsyncIterator[Segment]:
+        journal = self._vault.journal
+        return segments(journal, span, journal.bucket, entries=self._segment_entries)
+
+    def _send_segment(self, place: Place, span: Span, lines: bytes) -> None:
+        place.box.create(segment_name(span), pack_lines(lines), same_lines)
+        place.note_segment(span)
+
+    async def _send_packs(self, place: Place, packs: Iterable[str]) -> None:
+        lacking: list[tuple[str, list[Span]]] = []
+        for pack in list(packs):
+            lacks = place.lacks(pack, self._bounds[pack])
+            if not lacks:
+                continue
+            start, end = lacks[0][0], lacks[-1][1]
+            sound = await self._run(partial(self._packs.sound, pack, start, end))
+            if sound.problem:
+                self.problems[pack] = sound.problem
+            spans = [(begin, min(stop, sound.end)) for begin, stop in lacks if begin < sound.end]
+            lacking.append((pack, spans))
+
+        async def send(lack: tuple[str, list[Span]]) -> None:
+            # One after the other, so that what a stopped run leaves is a pack's beginning, without holes.
+            for span in cut(lack[1], self._piece_bytes):
+                await self._run(partial(self._send_piece, place, lack[0], span))
+
+        await each(lacking, send, workers=UPLOADS_AT_ONCE)
+
+    def _send_piece(self, place: Place, pack: str, span: Span) -> None:
+        data = self._packs.read(pack, span)
+        if data is None:
+            raise VaultError(f"{self._packs.path(pack)} became shorter while it was copied")
+        place.box.create(piece_name(pack, span), data)
+        place.note_piece(pack, span)
+
+    async def _confirm(self, place: Place) -> None:
+        """Compare what is there and was never read back from here with the vault."""
+        last = max((span[1] for span in place.segments), default=0)
+        for span, known in sorted(place.segments.items()):
+            if not known or span[1] == last:
+                # The last one always: a vault put back from an older copy that went on is another one.
+                await self._confirm_segment(place, span)
+
+        async def confirm(piece: tuple[str, Span]) -> None:
+            await self._run(partial(self._confirm_piece, place, *piece))
+
+        unknown = [
+            (pack, span) for pack, some in place.pieces.items() for span, known in some.items() if not known
+        ]
+        await each(sorted(unknown), confirm, workers=UPLOADS_AT_ONCE)
+
+    async def _confirm_segment(self, place: Place, span: Span) -> None:
+        if span[1] > self._seq:
+            await self._scan()
+        if span[1] > self._seq:
+            raise VaultCorrupt(
+                f"{place.url} has the journal up to entry {span[1]}, and this vault's ends at {self._seq}: "
+                "it was put back from an older copy. Fetch the replica into another folder and go on there"
+            )
+        lines: list[bytes] = []
+        async with closing(self._segments(span)) as cuts:
+            async for segment in cuts:
+                lines.append(segment.lines)
+        await self._run(
+            lambda: place.box.compare(segment_name(span), pack_lines(b"".join(lines)), same_lines)
+        )
+        await self._run(lambda: place.note_segment(span))
+
+    def _confirm_piece(self, place: Place, pack: str, span: Span) -> None:
+        data = self._packs.read(pack, span)
+        if data is None:
+            # Pruned here; or the vault's own pack was cut. The remote's bytes stay, and count for nothing.
+            if self._packs.size(pack) is not None:
+                place.problems.append(f"{piece_name(pack, span)} is longer than the vault's pack")
+            return
+        place.box.compare(piece_name(pack, span), data)
+        place.note_piece(pack, span)
+
+    # ------------------------------------------------------------------ the vault's side
+
+    async def _scan(self) -> None:
+        """Learn from the journal's new entries which packs are to be copied, and how far."""
+        changed: dict[str, int] = {}
+        count = 0
+        async with closing(self._vault.journal.read(after_seq=self._seq)) as entries:
+            async for entry in entries:
+                if entry.seq != self._seq + 1:
+                    raise VaultCorrupt(f"journal entry {self._seq + 1}: missing; run `audit verify`")
+                for pack, end in places_in(entry.data):
+                    changed[pack] = max(changed.get(pack, 0), end)
+                    self._bounds[pack] = max(self._bounds.get(pack, 0), end)
+                self._seq, self._hash = entry.seq, entry.hash
+                count += 1
+                if count % SCAN_ENTRIES == 0:
+                    changed = await self._note_scanned(changed)
+        if count:
+            await self._note_scanned(changed)
+
+    async def _note_scanned(self, changed: dict[str, int]) -> dict[str, int]:
+        notes = self._require_notes()
+        # What a record told beyond the journal goes in as well: an upper bound of whole frames all the same.
+        bounds = {pack: self._bounds[pack] for pack in changed}
+        await self._run(lambda: notes.note_scanned(self._seq, self._hash, bounds))
+        return {}
+
+    async def _hash_at(self, seq: int) -> str | None:
+        async with closing(self._vault.journal.read(after_seq=seq - 1)) as entries:
+            async for entry in entries:
+                return entry.hash if entry.seq == seq else None
+        return None
+
+    async def _time_behind(self, seq: int) -> datetime | None:
+        async with closing(self._vault.journal.read(after_seq=seq)) as entries:
+            async for entry in entries:
+                return entry.at
+        return None
+
+    async def _statuses(self) -> tuple[ReplicaStatus, ...]:
+        made: list[ReplicaStatus] = []
+        sizes = await self._run(lambda: {pack: self._packs.size(pack) for pack in self._bounds})
+        gone = [
+            f"{pack} is in the journal and not in the vault" for pack, size in sizes.items() if size is None
+        ]
+        for place in self._places:
+            seq = min(place.reached(), self._seq)
+            oldest = await self._time_behind(seq)
+            lacks = (
+                stretch
+                for pack, end in self._bounds.items()
+                if sizes[pack] is not None
+                for stretch in place.lacks(pack, end)
+            )
+            made.append(
+                ReplicaStatus(
+                    url=place.url,
+                    seq=seq,
+                    entries_behind=self._seq - seq,
+                    bytes_behind=sum(end - begin for begin, end in lacks),
+                    oldest=oldest,
+                    lag=None if oldest is None else self._clock.now() - oldest,
+                    unverified=place.unverified(),
+                    error=place.error,
+                    problems=(*place.problems, *self.problems.values(), *gone[:10]),
+                )
+            )
+        return tuple(made)
+
+    def _require_notes(self) -> Notes:
+        if self._notes is None:
+            raise VaultError("the replicator is not open")
+        return self._notes
+
+    async def _run(self, function: Callable[[], T]) -> T:
+        def explained() -> T:
+            with _fs.explained(f"replicate the vault in {self._vault.folder}"):
+                return function()
+
+        return await _threads.run(explained)
+
+
+def same_lines(stored: bytes, wanted: bytes) -> bool:
+    """Whether two segments hold the same entries, however they were compressed."""
+    return stored == wanted or unpack_lines(stored) == unpack_lines(wanted)
+
+
+@asynccontextmanager
+async def open_replicator(
+    vault: LocalVault, urls: Sequence[str], *, clock: Clock, keys: ReplicaKeys | None = None
+) -> AsyncIterator[Replicator]:
+    """A replicator of an open vault, by URLs; see :func:`open_remote` for their forms.
+
+    Raises:
+        ConfigError: a URL is malformed, or lies in the collected bucket or in the vault.
+        VaultError: the notes can't be used.
+    """
+    for url in urls:
+        require_elsewhere(url, vault)
+    replicator = Replicator(vault, [open_remote(url) for url in urls], clock=clock, keys=keys)
+    try:
+        await replicator.open()
+        yield replicator
+    finally:
+        await replicator.aclose()
+
+
+def require_elsewhere(url: str, vault: LocalVault) -> None:
+    """
+    Raises:
+        ConfigError: it would lie in the collected bucket, where no row refers to it, or in the vault.
+    """
+    for other, what in ((vault.journal.bucket, "the bucket that is collected"), (vault.url, "the vault")):
+        if _one_place(url, other):
+            raise ConfigError(f"the replica {redact(url)} would lie in {what}: give it a place of its own")
+
+
+def _one_place(url: str, other: str) -> bool:
+    ours, theirs = urlsplit(url), urlsplit(other)
+    scheme = ours.scheme or "file"
+    if scheme != theirs.scheme:
+        return False
+    if scheme != "file":
+        return ours.netloc == theirs.netloc
+    from pathlib import Path
+
+    path = Path(unquote(ours.path) if ours.scheme else url).resolve()
+    folder = Path(unquote(theirs.path)).resolve()
+    return path == folder or folder in path.parents or path in folder.parents

@@ -1,0 +1,674 @@
+"""Replicas: what goes out and in which order, what is refused, what counts as a copy, what comes back."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from attrs import evolve
+
+from fixtures_replica import (
+    CRASHED_AFTER,
+    Crash,
+    FakeRemote,
+    damaged_pack,
+    fetched,
+    journal_of,
+    local_vault,
+    replicator_of,
+)
+from s3gc.clock import SystemClock
+from s3gc.errors import ConfigError, StoreError, VaultCorrupt, VaultError
+from s3gc.model import JournalDraft
+from s3gc.testing.vault_contract import OPERATION, STORE_URL, add, store
+from s3gc.vault import LocalVault, _encode
+from s3gc.vault.packs import location_of, parse_location
+from s3gc.vault.replica import FolderRemote, fetch, open_remote, open_replicator
+from s3gc.vault.replica import _remote as remotes
+from s3gc.vault.replica._names import cut, missing, parse_piece, parse_segment, reach
+from s3gc.vault.replica._segments import places_in
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture(params=["asyncio", "trio"])
+def anyio_backend(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+async def vault(tmp_path: Path) -> AsyncIterator[LocalVault]:
+    made = local_vault(tmp_path / "vault")
+    await made.open(STORE_URL)
+    yield made
+    await made.aclose()
+
+
+def noise(size: int) -> bytes:
+    return os.urandom(size)
+
+
+# ---------------------------------------------------------------------------------- names
+
+
+def test_stretches() -> None:
+    assert missing([], (0, 5)) == [(0, 5)]
+    assert missing([(0, 2), (4, 5)], (0, 7)) == [(2, 4), (5, 7)]
+    assert missing([(0, 9), (3, 4)], (1, 8)) == []
+    assert missing([(6, 9)], (0, 5)) == [(0, 5)]
+    assert reach([(2, 4), (0, 2), (5, 9)]) == 4
+    assert reach([(1, 4)]) == 0
+    assert list(cut([(0, 5), (9, 10)], 2)) == [(0, 2), (2, 4), (4, 5), (9, 10)]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "packs/01K00000000000000000000000/000000000000-000000000000.part",
+        "packs/01K00000000000000000000000/0000000000000-000000000001.part",
+        "packs/01K00000000000000000000000/00-01.part",
+        "packs/../000000000000-000000000001.part",
+        "packs/01K00000000000000000000000/000000000000-000000000001.part\n",
+        "journal/000000000000-000000000001.jsonl.zst",
+        "journal/000000000002-000000000001.jsonl.zst",
+        "journal/1-2.jsonl.zst",
+    ],
+)
+def test_other_names_are_not_ours(name: str) -> None:
+    assert parse_piece(name) is None
+    assert parse_segment(name) is None
+
+
+def test_a_place_is_what_stands_in_a_record_not_what_an_object_carried() -> None:
+    place = location_of("01K00000000000000000000000", 5, 7)
+    record = {"location": place, "stored_size": 7}
+    assert list(places_in({"backup": record})) == [("01K00000000000000000000000", 12)]
+    assert list(places_in({"moved": [record, record]})) == [("01K00000000000000000000000", 12)] * 2
+    assert not list(places_in({"backup": {"attributes": {"metadata": record}}}))
+    assert not list(places_in({"location": "elsewhere", "stored_size": 7}))
+
+
+# ---------------------------------------------------------------------------------- going out and coming back
+
+
+async def test_a_vault_comes_back_from_its_replica_alone(vault: LocalVault, tmp_path: Path) -> None:
+    records = await store(vault, {f"k/{n}": noise(300 * n) for n in range(9)})
+    await vault.journal.append([JournalDraft("deleted", OPERATION, "k/ü\n\x00", {"n": 1.5, "x": [None]})])
+    remote = FakeRemote()
+    replicator = await replicator_of(vault, remote)
+    (status,) = await replicator.sync()
+    await replicator.aclose()
+    assert (status.error, status.entries_behind, status.bytes_behind, status.lag) == (None, 0, 0, None)
+    assert replicator.replicated_up_to() == status.seq == 10
+    assert {replicator.copies(record) for record in records.values()} == {2}
+
+    back = await fetched(remote, tmp_path / "back")
+    assert back.problems == []
+    assert back.entries == await journal_of(vault)
+    assert (back.folder / "vault.json").read_bytes() == (vault.folder / "vault.json").read_bytes()
+    (pack,) = (vault.folder / "packs").iterdir()
+    assert (back.folder / "packs" / pack.name).read_bytes() == pack.read_bytes()
+    assert {path.name for path in back.folder.iterdir()} >= {"vault.json", "journal.sqlite3", "packs"}
+    assert not (back.folder / ".fetching").exists()
+    assert os.stat(back.folder).st_mode & 0o777 == 0o700
+    assert os.stat(back.folder / "packs" / pack.name).st_mode & 0o777 == 0o600
+
+
+async def test_a_pack_that_grows_goes_out_in_pieces_and_nothing_twice(vault: LocalVault) -> None:
+    remote = FakeRemote()
+    replicator = await replicator_of(vault, remote, piece_bytes=10_000)
+    for n in range(3):
+        await store(vault, {f"k{n}": noise(500)})
+        await replicator.sync()
+    await replicator.aclose()
+    pieces = sorted(span for _, span in filter(None, map(parse_piece, remote.objects)))
+    assert len(pieces) == 3
+    assert [end for _, end in pieces[:-1]] == [begin for begin, _ in pieces[1:]]
+    assert len(remote.sent()) == len(set(remote.sent())) == 6
+    again = await replicator_of(vault, remote)
+    before = len(remote.sent())
+    await again.sync()
+    await again.aclose()
+    assert len(remote.sent()) == before
+    reads = [name for kind, name in remote.requests[-8:] if kind == "read"]
+    assert not any(name.startswith("packs/") for name in reads)  # the notes know that it was right
+
+
+async def test_a_pack_goes_out_before_the_entries_that_name_it(vault: LocalVault) -> None:
+    await store(vault, {f"k{n}": noise(500) for n in range(10)})
+    remote = FakeRemote()
+    replicator = await replicator_of(vault, remote)
+    await replicator.sync()
+    await replicator.aclose()
+    assert remote.requests[1] == ("create", "replica.json")
+    first = next(n for n, name in enumerate(remote.sent()) if name.startswith("journal/"))
+    assert all(name.startswith("packs/") for name in remote.sent()[:first])
+    assert first > 0
+
+
+async def test_a_backup_that_was_never_committed_stays_here(vault: LocalVault) -> None:
+    records = await store(vault, {"k": b"committed"})
+    async with vault.session(OPERATION) as session:
+        await add(session, "left", noise(3000))
+    remote = FakeRemote()
+    replicator = await replicator_of(vault, remote)
+    await replicator.sync()
+    await replicator.aclose()
+    _, offset, length = parse_location(records["k"].location)
+    ends = [span[1] for _, span in filter(None, map(parse_piece, remote.objects))]
+    assert max(ends) == offset + length
+
+
+# ---------------------------------------------------------------------------------- what counts as a copy
+
+
+async def test_ensure_returns_when_the_copies_are_there(vault: LocalVault) -> None:
+    remote = FakeRemote()
+    replicator = await replicator_of(vault, remote)
+    async with vault.session(OPERATION) as session:
+        await add(session, "k", noise(2000))
+        (record,) = await session.commit()  # not in the journal yet
+    assert replicator.copies(record) == 1
+    await replicator.ensure([record], 2)
+    assert replicator.copies(record) == 2
+    asked = len(remote.requests)
+    await replicator.ensure([record], 2)
+    assert len(remote.requests) == asked
+    with pytest.raises(ConfigError, match="3 copies"):
+        await replicator.ensure([record], 3)
+    await replicator.aclose()
+
+
+async def test_ensure_fails_when_a_replica_does_and_takes_another(vault: LocalVault) -> None:
+    record = (await store(vault, {"k": noise(2000)}))["k"]
+    good, bad = FakeRemote("good"), FakeRemote("bad")
+    bad.down = True
+    replicator = await replicator_of(vault, bad, good)
+    await replicator.ensure([record], 2)
+    with pytest.raises(VaultError, match=r"fewer than 3 places: fake://bad: it is down"):
+        await replicator.ensure([record], 3)
+    bad.down = False
+    await replicator.ensure([record], 3)
+    assert replicator.copies(record) == 3
+    await replicator.aclose()
+
+
+async def test_a_remote_that_fails_is_left_alone_while_others_do(vault: LocalVault) -> None:
+    good, bad = FakeRemote("good"), FakeRemote("bad")
+    replicator = await replicator_of(vault, bad, good)
+    bad.down = True
+    await replicator.ensure((await store(vault, {"a": noise(900)})).values(), 2)
+    bad.down = False
+    await replicator.ensure((await store(vault, {"b": noise(900)})).values(), 2)
+    assert bad.requests == []
+    await replicator.aclose()
+
+
+async def test_what_was_written_and_not_read_back_does_not_count(vault: LocalVault) -> None:
+    """A store that keeps other bytes than it was given."""
+    record = (await store(vault, {"k": noise(2000)}))["k"]
+    remote = FakeRemote()
+    create = remote.create
+
+    def wrong(name: str, data: bytes) -> None:
+        create(name, data if not name.startswith("packs/") else data[:-1] + bytes([data[-1] ^ 1]))
+
+    remote.create = wrong  # type: ignore[method-assign]
+    replicator = await replicator_of(vault, remote)
+    with pytest.raises(VaultError, match="with other bytes"):
+        await replicator.ensure([record], 2)
+    assert replicator.copies(record) == 1
+    await replicator.aclose()
+
+
+@pytest.mark.parametrize("notes", [True, False])
+async def test_an_upload_that_nobody_read_back_is_read_before_it_counts(
+    vault: LocalVault, notes: bool
+) -> None:
+    record = (await store(vault, {"k": noise(500)}))["k"]
+    remote = FakeRemote()
+    replicator = await replicator_of(vault, remote)
+    remote.fail(CRASHED_AFTER, 2)  # the first piece, behind replica.json and the probe
+    with pytest.raises(Crash):
+        await replicator.sync()
+    await replicator.aclose()
+    (name,) = (name for name in remote.objects if name.startswith("packs/"))
+    good = remote.objects[name]
+    remote.objects[name] = good[:-1] + bytes([good[-1] ^ 1])
+    if not notes:
+        (vault.folder / "replicas.sqlite3").unlink()
+    again = await replicator_of(vault, remote)
+    (status,) = await again.sync()
+    assert "with other bytes" in str(status.error)
+    assert again.copies(record) == 1
+    remote.objects[name] = good
+    (status,) = await again.sync()
+    assert status.error is None
+    assert again.copies(record) == 2
+    await again.aclose()
+
+
+async def test_lost_notes_cost_a_reading_and_nothing_else(vault: LocalVault) -> None:
+    await store(vault, {f"k{n}": noise(500) for n in range(5)})
+    remote = FakeRemote()
+    replicator = await replicator_of(vault, remote)
+    await replicator.sync()
+    await replicator.aclose()
+    sent = remote.sent()
+    for damage in (b"", b"this is no database" * 100):
+        path = vault.folder / "replicas.sqlite3"
+        path.write_bytes(damage)
+        again = await replicator_of(vault, remote)
+        (looked,) = await again.status()
+        assert (looked.seq, looked.unverified) == (0, len(remote.objects) - 1)
+        (status,) = await again.sync()
+        await again.aclose()
+        assert (status.error, status.entries_behind, status.bytes_behind, status.unverified) == (
+            None,
+            0,
+            0,
+            0,
+        )
+        assert remote.sent() == sent
+
+
+async def test_what_a_replica_lost_is_noticed_and_sent_again(vault: LocalVault, tmp_path: Path) -> None:
+    await store(vault, {f"k{n}": noise(500) for n in range(8)})
+    remote = FakeRemote()
+    replicator = await replicator_of(vault, remote)
+    await replicator.sync()
+    await replicator.aclose()
+    whole = dict(remote.objects)
+    for name in sorted(whole):
+        remote.objects = dict(whole)
+        del remote.objects[name]
+        again = await replicator_of(vault, remote)
+        (status,) = await again.sync()
+        await again.aclose()
+        assert status.error is None
+        assert set(remote.objects) == set(whole)
+        if name != "replica.json":
+            assert any(name in problem for problem in status.problems)
+
+
+# ---------------------------------------------------------------------------------- what is refused
+
+
+async def test_an_object_with_other_bytes_is_an_error_and_stays(vault: LocalVault) -> None:
+    await store(vault, {f"k{n}": noise(500) for n in range(4)})
+    whole = FakeRemote()
+    replicator = await replicator_of(vault, whole)
+    await replicator.sync()
+    await replicator.aclose()
+    for name in sorted(whole.objects):
+        remote = FakeRemote(f"of {name}")
+        # As long as ours: a shorter one isn't taken for the piece at all.
+        remote.objects[name] = bytes(len(whole.objects[name]))
+        replicator = await replicator_of(vault, remote)
+        (status,) = await replicator.sync()
+        await replicator.aclose()
+        assert status.error is not None, name
+        assert remote.objects[name] == bytes(len(whole.objects[name]))
+
+
+async def test_a_piece_of_another_length_is_told_and_stays(vault: LocalVault) -> None:
+    await store(vault, {"k": noise(500)})
+    remote = FakeRemote()
+    replicator = await replicator_of(vault, remote)
+    await replicator.sync()
+    name = next(name for name in remote.objects if name.startswith("packs/"))
+    remote.objects[name] += b"x"
+    (looked,) = await replicator.status()
+    assert any(name in problem for problem in looked.problems)
+    assert looked.bytes_behind > 0
+    await replicator.aclose()
+
+
+async def test_the_replica_of_another_vault_is_refused(vault: LocalVault, tmp_path: Path) -> None:
+    remote = FakeRemote()
+    replicator = await replicator_of(vault, remote)
+    await replicator.sync()
+    await replicator.aclose()
+    before = dict(remote.objects)
+    other = local_vault(tmp_path / "other")
+    await other.open(STORE_URL)
+    record = (await store(other, {"k": b"x"}))["k"]
+    replicator = await replicator_of(other, remote)
+    (status,) = await replicator.sync()
+    assert "another vault" in str(status.error)
+    (status,) = await replicator.status()
+    assert "another vault" in str(status.error)
+    with pytest.raises(VaultError, match="another vault"):
+        await replicator.ensure([record], 2)
+    assert remote.objects == before
+    await replicator.aclose()
+    await other.aclose()
+
+
+async def test_a_store_that_overwrites_is_refused(vault: LocalVault) -> None:
+    remote = FakeRemote()
+    remote.overwrites = True
+    replicator = await replicator_of(vault, remote)
+    (status,) = await replicator.sync()
+    assert "If-None-Match" in str(status.error)
+    assert set(remote.objects) == {"replica.json"}
+    await replicator.aclose()
+
+
+@pytest.mark.parametrize("goes_on", [False, True])
+@pytest.mark.parametrize("notes", [False, True])
+async def test_a_vault_put_back_from_an_older_copy_is_not_replicated_over_the_newer_one(
+    tmp_path: Path, goes_on: bool, notes: bool
+) -> None:
+    """With the notes of before, or those of now; shorter than the replica, or grown past it otherwise."""
+    remote = FakeRemote()
+    folder, copy = tmp_path / "vault", tmp_path / "copy"
+    vault = local_vault(folder)
+    await vault.open(STORE_URL)
+    await store(vault, {"a": noise(500)})
+    replicator = await replicator_of(vault, remote)
+    await replicator.sync()
+    await replicator.aclose()
+    await vault.aclose()
+    shutil.copytree(folder, copy)
+    await vault.open(STORE_URL)
+    await store(vault, {"b": noise(500), "c": noise(500)})
+    replicator = await replicator_of(vault, remote)
+    await replicator.sync()
+    await replicator.aclose()
+    await vault.aclose()
+    if notes:
+        shutil.copy(folder / "replicas.sqlite3", copy / "replicas.sqlite3")
+
+    before = dict(remote.objects)
+    old = local_vault(copy)
+    await old.open(STORE_URL)
+    if goes_on:
+        for n in range(4):
+            await store(old, {f"other{n}": noise(500)})
+    replicator = await replicator_of(old, remote)
+    (status,) = await replicator.sync()
+    assert status.error is not None
+    if not goes_on:
+        assert "older copy" in status.error
+    assert remote.objects == before
+    await replicator.aclose()
+    await old.aclose()
+
+
+async def test_damage_in_the_vault_is_told_and_does_not_go_out(vault: LocalVault, tmp_path: Path) -> None:
+    records = await store(vault, {f"k{n}": noise(500) for n in range(3)})
+    damaged_pack(vault, records["k1"], at=400)
+    remote = FakeRemote()
+    replicator = await replicator_of(vault, remote)
+    (status,) = await replicator.sync()
+    assert any("damaged" in problem for problem in status.problems)
+    assert [replicator.copies(records[key]) for key in ("k0", "k1", "k2")] == [2, 1, 1]
+    with pytest.raises(VaultError, match="damaged"):
+        await replicator.ensure([records["k1"]], 2)
+    _, offset, _ = parse_location(records["k1"].location)
+    assert max(span[1] for _, span in filter(None, map(parse_piece, remote.objects))) == offset
+    await replicator.aclose()
+
+
+async def test_a_changed_journal_does_not_go_out(vault: LocalVault) -> None:
+    await store(vault, {f"k{n}": b"x" for n in range(3)})
+    with sqlite3.connect(vault.folder / "journal.sqlite3") as database:
+        database.execute("DROP TRIGGER entries_no_update")
+        database.execute("UPDATE entries SET key = 'other' WHERE seq = 2")
+    database.close()
+    remote = FakeRemote()
+    replicator = await replicator_of(vault, remote)
+    with pytest.raises(VaultCorrupt, match="entry 2"):
+        await replicator.sync()
+    assert remote.objects == {}
+    await replicator.aclose()
+
+
+async def test_a_pack_that_is_gone_is_told(vault: LocalVault, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_encode, "PACK_ROLL_BYTES", 400)
+    first = (await store(vault, {"a": noise(500)}))["a"]
+    second = (await store(vault, {"b": noise(500)}))["b"]
+    pack, _, _ = parse_location(first.location)
+    (vault.folder / "packs" / f"{pack}.pack").unlink()
+    replicator = await replicator_of(vault, FakeRemote())
+    (status,) = await replicator.sync()
+    assert any(pack in problem for problem in status.problems)
+    assert (status.error, status.entries_behind, status.bytes_behind) == (None, 0, 0)
+    assert (replicator.copies(first), replicator.copies(second)) == (1, 2)
+    await replicator.aclose()
+
+
+async def test_the_lag_is_shown(vault: LocalVault) -> None:
+    remote = FakeRemote()
+    replicator = await replicator_of(vault, remote)
+    await store(vault, {"a": noise(500)})
+    (status,) = await replicator.status()
+    assert remote.objects == {}  # looking changes nothing
+    first = (await journal_of(vault))[0]
+    assert (status.entries_behind, status.oldest) == (1, first.at)
+    assert status.lag is not None
+    assert status.lag.total_seconds() >= 0
+    assert status.bytes_behind == parse_location(first.data["backup"]["location"])[2]
+    await replicator.aclose()
+
+
+async def test_places_that_are_no_good(vault: LocalVault, tmp_path: Path) -> None:
+    def opened(*urls: str) -> object:
+        return open_replicator(vault, urls, clock=SystemClock())
+
+    for url, why in [
+        (f"{STORE_URL}/replica", "collected"),
+        (str(vault.folder / "replica"), "in the vault"),
+        (vault.folder.as_uri(), "in the vault"),
+        (tmp_path.as_uri(), "in the vault"),
+        ("s3:///prefix", "not a replica's URL"),
+        ("s3://bucket/a//b", "empty"),
+        ("s3://bucket/a?reigon=x", "reigon"),
+        ("s3://user:secret@bucket/a", "credentials"),
+        ("nonsense://x/y", "no replica can be opened"),
+        ("file://host/path", "not a folder"),
+    ]:
+        with pytest.raises(ConfigError, match=why) as caught:
+            async with opened(url):  # type: ignore[attr-defined]
+                pass
+        assert "secret" not in str(caught.value)
+    twice = (tmp_path / "elsewhere").as_uri()
+    with pytest.raises(ConfigError, match="one place"):
+        async with opened(twice, twice + "/"):  # type: ignore[attr-defined]
+            pass
+
+
+# ---------------------------------------------------------------------------------- fetching
+
+
+async def test_what_is_missing_is_named_and_the_rest_comes_back(vault: LocalVault, tmp_path: Path) -> None:
+    await store(vault, {f"k{n}": noise(500) for n in range(8)})
+    remote = FakeRemote()
+    replicator = await replicator_of(vault, remote)
+    await replicator.sync()
+    await replicator.aclose()
+    whole = dict(remote.objects)
+    wanted = await journal_of(vault)
+    for number, name in enumerate(sorted(whole)):
+        remote.objects = {key: data for key, data in whole.items() if key != name}
+        folder = tmp_path / str(number)
+        if name == "replica.json":
+            with pytest.raises(VaultError, match="no replica"):
+                await fetch(remote, folder, clock=SystemClock())
+            continue
+        back = await fetched(remote, folder)
+        # A last segment that is missing is the test below.
+        assert bool(back.report.problems) == (name != max(n for n in whole if n.startswith("journal")))
+        if parsed := parse_piece(name):
+            pack, (begin, end) = parsed
+            assert f"{pack}.pack: bytes {begin} to {end} are missing" in back.report.problems
+            assert back.entries == wanted
+            touched = [
+                e
+                for e in wanted
+                if parse_location(e.data["backup"]["location"])[1] < end
+                and sum(parse_location(e.data["backup"]["location"])[1:]) > begin
+            ]
+            bad = [p for p in back.problems if " at " + pack in p]
+            assert len(bad) == len(touched)
+        else:
+            span = parse_segment(name)
+            assert span is not None
+            assert back.entries == wanted[: span[0]]
+            if span[1] < len(wanted):
+                assert any(f"journal entries from {span[0] + 1}" in p for p in back.report.problems)
+
+
+async def test_a_last_segment_that_is_missing_cannot_be_known(vault: LocalVault, tmp_path: Path) -> None:
+    """The replica is then an older state of itself: whole, and shorter."""
+    await store(vault, {"a": noise(500)})
+    remote = FakeRemote()
+    replicator = await replicator_of(vault, remote)
+    await replicator.sync()
+    await store(vault, {"b": noise(500)})
+    await replicator.sync()
+    await replicator.aclose()
+    del remote.objects["journal/000000000002-000000000002.jsonl.zst"]
+    back = await fetched(remote, tmp_path / "back")
+    assert back.problems == []
+    assert len(back.entries) == 1
+    assert back.report.unnamed_bytes > 500
+
+
+async def test_a_fetch_that_was_stopped_goes_on(vault: LocalVault, tmp_path: Path) -> None:
+    await store(vault, {f"k{n}": noise(900) for n in range(5)})
+    remote = FakeRemote()
+    replicator = await replicator_of(vault, remote)
+    await replicator.sync()
+    await replicator.aclose()
+    folder = tmp_path / "back"
+    for n in range(20):
+        remote.fail("read fails", n)
+        try:
+            back = await fetched(remote, folder)
+            break
+        except StoreError:
+            assert not (folder / "vault.json").exists()
+    remote.fail(None)
+    assert n > 3
+    assert back.problems == []
+    assert back.entries == await journal_of(vault)
+    with pytest.raises(VaultError, match="isn't empty"):
+        await fetch(remote, folder, clock=SystemClock())
+
+
+async def test_the_folder_of_another_fetch_is_left_alone(vault: LocalVault, tmp_path: Path) -> None:
+    remote = FakeRemote()
+    replicator = await replicator_of(vault, remote)
+    await replicator.sync()
+    await replicator.aclose()
+    folder = tmp_path / "back"
+    folder.mkdir()
+    (folder / ".fetching").write_text("another")
+    with pytest.raises(VaultError, match="another replica"):
+        await fetch(remote, folder, clock=SystemClock())
+
+
+async def test_overlapping_objects_of_two_replicators(vault: LocalVault, tmp_path: Path) -> None:
+    """Two processes that replicate one vault at once: what they write overlaps, and agrees."""
+    remote = FakeRemote()
+    one, other = await replicator_of(vault, remote), await replicator_of(vault, remote, piece_bytes=450)
+    await one.sync()
+    await other.sync()
+    await store(vault, {f"k{n}": noise(500) for n in range(2)})
+    await one.sync()
+    await store(vault, {f"l{n}": noise(500) for n in range(2)})
+    (status,) = await other.sync()
+    assert status.error is None
+    (status,) = await one.sync()
+    assert status.error is None
+    await one.aclose()
+    await other.aclose()
+    spans = [span for span in map(parse_segment, remote.objects) if span]
+    assert sum(b - a for a, b in spans) > 4
+    back = await fetched(remote, tmp_path / "back")
+    assert back.problems == []
+    assert back.entries == await journal_of(vault)
+
+
+async def test_the_vault_that_came_back_goes_on(vault: LocalVault, tmp_path: Path) -> None:
+    await store(vault, {"a": noise(500)})
+    remote = FakeRemote()
+    replicator = await replicator_of(vault, remote)
+    await replicator.sync()
+    await replicator.aclose()
+    back = await fetched(remote, tmp_path / "back")
+    again = local_vault(back.folder)
+    await again.open(STORE_URL)
+    await store(again, {"b": noise(500)})
+    replicator = await replicator_of(again, remote)
+    (status,) = await replicator.sync()
+    await replicator.aclose()
+    await again.aclose()
+    assert (status.error, status.seq) == (None, 2)
+
+
+# ---------------------------------------------------------------------------------- folders
+
+
+async def test_a_folder_as_a_remote(vault: LocalVault, tmp_path: Path) -> None:
+    await store(vault, {f"k{n}": noise(900) for n in range(5)})
+    url = (tmp_path / "re plica").as_uri()
+    async with open_replicator(vault, [url], clock=SystemClock()) as replicator:
+        (status,) = await replicator.sync()
+    assert status.error is None
+    back = await fetched(open_remote(url), tmp_path / "back")
+    assert back.problems == []
+    assert not [p for p in (tmp_path / "re plica").rglob("*") if p.name.startswith(".")]
+
+
+def test_a_folder_never_writes_over_a_file_and_syncs_before_the_name_appears(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    remote = FolderRemote(tmp_path / "replica")
+    steps: list[str] = []
+    link, sync, folder = os.link, remotes._fs.sync_data, remotes._fs.sync_folder
+    monkeypatch.setattr(remotes.os, "link", lambda a, b: (steps.append("link"), link(a, b)))
+    monkeypatch.setattr(remotes._fs, "sync_data", lambda fd: (steps.append("data"), sync(fd)))
+    monkeypatch.setattr(remotes._fs, "sync_folder", lambda path: (steps.append(path.name), folder(path)))
+    remote.create("packs/x/y", b"1")
+    assert steps == [tmp_path.name, "replica", "packs", "data", "link", "x"]
+    with pytest.raises(FileExistsError):
+        remote.create("packs/x/y", b"2")
+    monkeypatch.setattr(Path, "exists", lambda self: self.name != "y")  # another process was faster
+    with pytest.raises(FileExistsError):
+        remote.create("packs/x/y", b"2")
+    assert remote.read("packs/x/y") == b"1"
+    assert list(remote.names()) == [("packs/x/y", 1)]
+
+
+def test_an_object_that_is_too_large_is_never_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remotes, "OBJECT_MAX_BYTES", 10)
+    for remote in (FolderRemote(tmp_path), open_remote("memory://large/x")):
+        remote.create("packs/x", b"12345678901")
+        with pytest.raises(StoreError, match="too large"):
+            remote.read("packs/x")
+
+
+async def test_memory_urls_share_what_they_hold(vault: LocalVault, tmp_path: Path) -> None:
+    await store(vault, {"a": noise(900)})
+    url = f"memory://{tmp_path.name}/some/prefix"
+    async with open_replicator(vault, [url], clock=SystemClock()) as replicator:
+        (status,) = await replicator.sync()
+        assert (status.error, status.url) == (None, url + "/")
+    assert (await fetched(open_remote(url), tmp_path / "back")).problems == []
+    with pytest.raises(VaultError, match="no replica"):
+        await fetch(open_remote(url + "2"), tmp_path / "other", clock=SystemClock())
+
+
+async def test_a_record_with_another_kind_of_place_is_an_error(vault: LocalVault) -> None:
+    record = (await store(vault, {"a": b"x"}))["a"]
+    replicator = await replicator_of(vault, FakeRemote())
+    with pytest.raises(VaultCorrupt):
+        replicator.copies(evolve(record, location="elsewhere"))
+    await replicator.aclose()
