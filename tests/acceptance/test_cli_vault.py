@@ -109,3 +109,29 @@ def test_a_rebuild_of_a_damaged_pack_says_so(
     run = s3gc("vault", "rebuild", *(["--json"] if answer == "json" else []))
     assert run.code == 1
     assert "damaged" in run.stdout
+
+
+def test_verify_by_shares_and_as_a_whole(s3gc: Command, place: Place, collected: str) -> None:
+    found = [s3gc("vault", "verify", "--share", "1/3", "--json").document for _ in range(4)]
+    assert [one["share"]["number"] for one in found] == [0, 1, 2, 0]
+    assert sum(one["backups"] for one in found[:3]) == len(ORPHANS)
+    assert s3gc("vault", "verify").stdout == "read 4 backups: all as they were\n"
+    for share in ("2/3", "1/0", "x", "1/"):
+        assert s3gc("vault", "verify", "--share", share).code == 2
+    (pack,) = (place.folder / "vault" / "packs").glob("*.pack")
+    body = bytearray(pack.read_bytes())
+    body[-1] ^= 1
+    pack.write_bytes(body)
+    run = s3gc("vault", "verify")
+    assert run.code == 1
+    assert "1 problem" in run.stdout
+
+
+def test_a_drill_leaves_the_bucket_as_it_was(
+    s3gc: Command, place: Place, collected: str
+) -> None:
+    before = place.everything()
+    run = s3gc("vault", "drill", "--objects", "2", "--json")
+    assert (run.code, run.document["objects"]) == (0, 2)  # these files had no attributes to lose
+    assert place.everything() == before
+    assert "restored 4 of 4 objects exactly" in s3gc("vault", "drill").stdout

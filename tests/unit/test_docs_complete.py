@@ -37,6 +37,7 @@ from s3gc import (
     abc,
     breakers,
     derivation,
+    drill,
     events,
     journal_events,
     lease,
@@ -317,7 +318,7 @@ def test_every_reason_code_has_words_on_the_command_line() -> None:
 
 
 def test_what_s3gc_keeps_in_the_bucket_is_documented() -> None:
-    for prefix in (lease.LEASE_PREFIX, owner.FOLDER, s3gc.abc.RESERVED_PREFIX):
+    for prefix in (lease.LEASE_PREFIX, owner.FOLDER, drill.FOLDER, s3gc.abc.RESERVED_PREFIX):
         for page in ("docs/how-it-works.md", "docs/configuration.md"):
             assert f"`{prefix}" in read(page), page
 

@@ -35,6 +35,35 @@ def vault_options(settings: Settings) -> None:
     """Look into the vault, check it, mend it, keep it small."""
 
 
+@vault.command(short_help="Read and decode the backups, all or a share.")
+@with_globals
+def verify(
+    settings: Settings,
+    share: Annotated[
+        str | None,
+        typer.Option("--share", metavar="1/N", help="The next of N shares; after N runs all were read."),
+    ] = None,
+) -> None:
+    """Read and decode the backups, all or a share of them, and note the result in the journal."""
+    from s3gc_cli._commands import vault
+    from s3gc_cli._run import run
+
+    raise typer.Exit(run(settings, lambda session: vault.verify(session, share=share)))
+
+
+@vault.command(short_help="Restore some backups by way of trial.")
+@with_globals
+def drill(
+    settings: Settings,
+    objects: Annotated[int, typer.Option("--objects", min=1, help="How many.")] = 10,
+) -> None:
+    """Restore some backups, chosen by chance, below .s3gc/drill/; compare them; remove them again."""
+    from s3gc_cli._commands import vault
+    from s3gc_cli._run import run
+
+    raise typer.Exit(run(settings, lambda session: vault.drill(session, objects=objects)))
+
+
 @vault.command(short_help="Make a lost journal anew from the packs.")
 @with_globals
 def rebuild(

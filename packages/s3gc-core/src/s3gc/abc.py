@@ -33,6 +33,7 @@ from s3gc.model import (
     RebuildReport,
     Reference,
     ScanBatch,
+    Share,
     SourceIdentity,
     StoreCapabilities,
     UntrackedColumn,
@@ -528,8 +529,8 @@ class Vault(abc.ABC):
         """Sizes and counts."""
 
     @abc.abstractmethod
-    async def verify(self) -> VaultCheck:
-        """Read and decode every backup that the journal knows."""
+    async def verify(self, share: Share | None = None) -> VaultCheck:
+        """Read and decode every backup that the journal knows, or those of a share."""
 
     async def rebuild(self, store_url: str, operation_id: str, *, set_aside: bool = False) -> RebuildReport:
         """Make a journal anew from the backups alone, for one that is lost. The vault must not be open.

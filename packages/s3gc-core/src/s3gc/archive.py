@@ -16,10 +16,11 @@ from s3gc.clock import Clock, SystemClock
 from s3gc.config import Config
 from s3gc.errors import NoSuchBucket
 from s3gc.hooks import plugin_manager
-from s3gc.model import BackupRecord, ExtractReport, RebuildReport, VaultStats
+from s3gc.model import BackupRecord, ExtractReport, RebuildReport, ScrubReport, VaultStats
 from s3gc.opening import folder_of, store_of, vault_of
 from s3gc.vault.browse import Stored, Wanted, latest, versions
 from s3gc.vault.extract import extract
+from s3gc.vault.scrub import next_share, scrub
 
 
 @frozen
@@ -68,6 +69,19 @@ class Archive:
     async def stats(self) -> VaultStats:
         """Sizes and counts."""
         return await self.vault.stats()
+
+    # ------------------------------------------------------------------ checking it
+
+    async def verify(self, *, share_of: int | None = None) -> ScrubReport:
+        """Read and decode all backups, or with ``share_of`` the next share; the journal notes the result.
+
+        With ``share_of=30`` everything has been read after 30 runs to the end, whenever they are.
+
+        Raises:
+            ValueError: ``share_of`` is less than 1.
+        """
+        share = None if share_of is None else await next_share(self.vault, share_of)
+        return await scrub(self.vault, self._clock, self._new_id(), share)
 
     # ------------------------------------------------------------------ opening
 

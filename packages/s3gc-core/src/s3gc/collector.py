@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import datetime, timedelta
+from random import Random, SystemRandom
 from typing import Any
 
 import anyio
@@ -21,6 +22,7 @@ from s3gc.abc import Gate, ObjectStore, ReferenceSource, Vault
 from s3gc.capabilities import StoreState
 from s3gc.clock import Clock, SystemClock
 from s3gc.config import Config
+from s3gc.drill import drill
 from s3gc.errors import CycleHeld, LeaseHeld, S3GCError
 from s3gc.explain import explain
 from s3gc.holder import holder_of
@@ -29,6 +31,7 @@ from s3gc.metrics import metrics
 from s3gc.missing import Missing, missing
 from s3gc.model import (
     AuditResult,
+    DrillReport,
     Explanation,
     JournalEntry,
     Mode,
@@ -266,6 +269,14 @@ class Collector:
     async def verify(self) -> tuple[AuditResult, VaultCheck]:
         """Check every link of the journal, and read and decode every backup."""
         return await self._parts.vault.journal.verify(), await self._parts.vault.verify()
+
+    async def drill(self, objects: int = 10, *, chance: Random | None = None) -> DrillReport:
+        """Restore some backups, chosen by chance, below ``.s3gc/drill/``; compare them; remove them again.
+
+        Raises:
+            VaultError, StoreError: it can't be tried. What went wrong with an object is in the report.
+        """
+        return await drill(self._parts, self._parts.new_id(), objects, chance or SystemRandom())
 
     def history(self, **filters: Any) -> AsyncIterator[JournalEntry]:
         """Journal entries, oldest first. Filters as of :meth:`s3gc.abc.Journal.read`."""

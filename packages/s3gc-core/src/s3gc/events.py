@@ -24,6 +24,7 @@ CATALOGUE: Mapping[str, str] = {
     "operation_recovered": "What a crash left open is settled: operation_id, deleted, resurrected.",
     "gc_cycle_completed": "A collect ended well: operation_id, mode, deleted, duration.",
     "gc_cycle_failed": "A plan or a collect ended with an error: operation_id, error.",
+    "drill_completed": "A drill has restored, compared and removed: operation_id, objects, problems, bytes.",
     "restore_completed": "A restore ended: operation_id, restored, skipped, errors, dry_run.",
 }
 """Name → when it is emitted, and with which data. A test checks that nothing else is emitted."""

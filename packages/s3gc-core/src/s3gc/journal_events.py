@@ -25,6 +25,8 @@ JOURNAL_HEAD_ADOPTED = "journal_head_adopted"
 BACKUP_FOUND = "backup_found"
 DAMAGE_FOUND = "damage_found"
 VAULT_REBUILT = "vault_rebuilt"
+VAULT_VERIFIED = "vault_verified"
+DRILLED = "drilled"
 OPERATION_COMPLETED = "operation_completed"
 OPERATION_FAILED = "operation_failed"
 OPERATION_RECOVERED = "operation_recovered"
@@ -58,6 +60,10 @@ CATALOGUE: Mapping[str, str] = {
     "end",
     VAULT_REBUILT: "previous_vault: the id that it had, if that was known; packs, backups, damaged, "
     "set_aside: the folder with what was left of the old journal",
+    VAULT_VERIFIED: "share: number and of, or null for all; backups that were read and decoded; problems: "
+    "how many, and the first ones; seconds",
+    DRILLED: "objects, restored, bytes, keys: backups restored beside the bucket's own objects, compared and "
+    "removed again; problems; seconds",
     OPERATION_COMPLETED: "counts, and seconds that it took",
     OPERATION_FAILED: "error",
     OPERATION_RECOVERED: "what a crash had left open and how it ended",

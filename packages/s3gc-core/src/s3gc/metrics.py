@@ -32,6 +32,7 @@ async def metrics(parts: Parts) -> dict[str, Any]:
             last_error = str(data["error"])
         elif data.get("kind") in RUN_KINDS:
             last_error = None
+    checked = await _last_checks(parts)
     stats = await parts.vault.stats()
     return {
         **totals,
@@ -41,4 +42,21 @@ async def metrics(parts: Parts) -> dict[str, Any]:
         "vault_size_bytes": stats.stored_bytes,
         "avg_compression_ratio": stats.original_bytes / stats.stored_bytes if stats.stored_bytes else None,
         "journal_entries": stats.journal_entries,
+        **checked,
     }
+
+
+async def _last_checks(parts: Parts) -> dict[str, Any]:
+    """When backups were last read again and restored by way of trial, and how many problems that found."""
+    found: dict[str, Any] = dict.fromkeys(
+        ("last_verify_at", "last_verify_problems", "last_drill_at", "last_drill_problems")
+    )
+    async for entry in parts.vault.journal.read(
+        events={journal_events.VAULT_VERIFIED, journal_events.DRILLED}
+    ):
+        problems = entry.data["problems"]
+        if entry.event == journal_events.DRILLED:
+            found |= {"last_drill_at": entry.at.isoformat(), "last_drill_problems": len(problems)}
+        else:
+            found |= {"last_verify_at": entry.at.isoformat(), "last_verify_problems": problems}
+    return found

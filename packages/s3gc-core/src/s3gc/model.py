@@ -397,6 +397,39 @@ class ExtractReport:
     errors: Mapping[str, str] = Factory(dict)  # key → why it could not be read
 
 
+@frozen
+class Share:
+    """One of ``of`` parts of the backups; together they are all."""
+
+    number: int  # from 0 on
+    of: int
+
+
+@frozen
+class ScrubReport:
+    """What reading backups found."""
+
+    operation_id: str
+    ok: bool
+    share: Share | None  # None: all
+    backups: int
+    problems: Sequence[str]
+    seconds: float
+
+
+@frozen
+class DrillReport:
+    """What restoring some backups beside the bucket's own objects found."""
+
+    operation_id: str
+    ok: bool
+    objects: int  # chosen
+    restored: int  # that came back exactly
+    bytes: int
+    problems: Sequence[str]
+    seconds: float
+
+
 # --------------------------------------------------------------------------- reports
 
 

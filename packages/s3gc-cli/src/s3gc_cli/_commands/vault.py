@@ -14,10 +14,13 @@ from s3gc_cli import _documents
 from s3gc_cli._errors import DONE, FAILED, UsageProblem
 from s3gc_cli._keys import read_key, show_key
 from s3gc_cli._render.vault import (
+    drilled,
     extracted,
     rebuilt,
+    scrubbed,
     sentence,
     show_errors,
+    show_problems,
     show_rebuilt,
     show_stats,
     totals,
@@ -121,6 +124,39 @@ async def stats(session: Session) -> int:
         found = await archive.stats()
     session.answer(_documents.value(found), totals(found), lambda console: show_stats(console, found))
     return DONE
+
+
+async def verify(session: Session, *, share: str | None) -> int:
+    """Read backups; 1 when one isn't as it was written."""
+    of = None if share is None else _share_of(share)
+    async with opened(session, "reading backups") as archive:
+        report = await archive.verify(share_of=of)
+    line = scrubbed(report)
+    session.answer(
+        _documents.value(report), line, lambda console: show_problems(console, line, report.problems)
+    )
+    return DONE if report.ok else FAILED
+
+
+def _share_of(text: str) -> int:
+    one, _, of = text.partition("/")
+    if one != "1" or not of.isascii() or not of.isdigit() or int(of) < 1:
+        raise UsageProblem(f"--share {text!r}: write 1/30 for the next of thirty shares")
+    return int(of)
+
+
+async def drill(session: Session, *, objects: int) -> int:
+    """Restore some backups by way of trial; 1 when one didn't come back exactly."""
+    config, _ = session.config()
+    async with session.collector(config) as gc:
+        if session.watcher is not None:
+            session.watcher.display.stage("restoring and comparing")
+        report = await gc.drill(objects)
+    line = drilled(report)
+    session.answer(
+        _documents.value(report), line, lambda console: show_problems(console, line, report.problems)
+    )
+    return DONE if report.ok else FAILED
 
 
 async def rebuild(session: Session, *, set_aside: bool) -> int:

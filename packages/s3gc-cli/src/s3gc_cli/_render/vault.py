@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from rich.console import Console
 from rich.text import Text
 
-from s3gc.model import ExtractReport, RebuildReport, VaultStats
+from s3gc.model import DrillReport, ExtractReport, RebuildReport, ScrubReport, VaultStats
 from s3gc.vault.browse import Stored
 from s3gc_cli._keys import show_key, show_text
 from s3gc_cli._text import count, size
@@ -32,6 +32,29 @@ def show_errors(console: Console, line: str, errors: Mapping[str, str]) -> None:
     console.print(Text(line), soft_wrap=True)
     for key, why in errors.items():
         console.print(Text(f"  {show_key(key)}: {show_text(why)}", style="red"), soft_wrap=True)
+
+
+def scrubbed(report: ScrubReport) -> str:
+    """A check of backups in one line."""
+    share = f" (share {report.share.number + 1} of {report.share.of})" if report.share else ""
+    return f"read {count(report.backups, 'backup')}{share}: {_sum_up(report.problems)}"
+
+
+def drilled(report: DrillReport) -> str:
+    """A drill in one line."""
+    line = f"restored {report.restored:,} of {count(report.objects, 'object')} exactly ({size(report.bytes)})"
+    return f"{line}, and removed them again: {_sum_up(report.problems)}"
+
+
+def _sum_up(problems: Sequence[str]) -> str:
+    return count(len(problems), "problem") if problems else "all as they were"
+
+
+def show_problems(console: Console, line: str, problems: Sequence[str]) -> None:
+    """A line, and what went wrong."""
+    console.print(Text(line), soft_wrap=True)
+    for problem in problems:
+        console.print(Text(f"  {show_text(problem)}", style="red"), soft_wrap=True)
 
 
 def totals(stats: VaultStats) -> str:

@@ -10,10 +10,11 @@ from pathlib import Path
 from s3gc import _threads
 from s3gc.abc import Compressor
 from s3gc.errors import VaultCorrupt, VaultError
-from s3gc.model import BackupRecord, JournalEntry, VaultCheck
+from s3gc.model import BackupRecord, JournalEntry, Share, VaultCheck
 from s3gc.vault._frames import reader_of, stream_record
 from s3gc.vault.packs import PACK_SUFFIX, parse_location
 from s3gc.vault.records import record_from_json
+from s3gc.vault.scrub import in_share
 
 BATCH_RECORDS = 500
 BATCH_BYTES = 64 * 1024 * 1024
@@ -66,18 +67,28 @@ class _Checking:
 
 
 async def verify_backups(
-    entries: AsyncIterator[JournalEntry], folder: Path, bucket: str, codecs: Mapping[str, Compressor]
+    entries: AsyncIterator[JournalEntry],
+    folder: Path,
+    bucket: str,
+    codecs: Mapping[str, Compressor],
+    share: Share | None = None,
 ) -> VaultCheck:
-    """Read and decode the backup of every entry; one that can't be is a problem, never an error."""
+    """Read and decode the backup of every entry, or of those in a share.
+
+    One that can't be read is a problem, never an error.
+    """
     checking = _Checking(folder, bucket, codecs)
     batch: list[BackupRecord] = []
     size = 0
     try:
         async for entry in entries:
-            checking.backups += 1
             try:
                 record = record_from_json(entry.data["backup"])
+                if share is not None and not in_share(record.location, share):
+                    continue
+                checking.backups += 1
             except (KeyError, VaultError) as error:
+                checking.backups += 1
                 checking.note(f"journal entry {entry.seq} holds no backup record: {error}")
                 continue
             batch.append(record)

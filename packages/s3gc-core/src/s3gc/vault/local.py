@@ -21,7 +21,7 @@ from s3gc.clock import Clock
 from s3gc.compressors.store import StoreCompressor
 from s3gc.errors import ConfigError, VaultCorrupt, VaultError
 from s3gc.journal_events import BACKUPS
-from s3gc.model import BackupRecord, RebuildReport, VaultCheck, VaultStats
+from s3gc.model import BackupRecord, RebuildReport, Share, VaultCheck, VaultStats
 from s3gc.vault import _fs
 from s3gc.vault._frames import reader_of, stream_record, whole_record
 from s3gc.vault._identity import Identity, read_identity, require_bucket, write_identity
@@ -256,10 +256,10 @@ class LocalVault(Vault):
         backups, original = await self.journal.backup_totals(BACKUPS)
         return VaultStats(packs, backups, stored, original, await self.journal.count())
 
-    async def verify(self) -> VaultCheck:
+    async def verify(self, share: Share | None = None) -> VaultCheck:
         self._require_open(writing=False)
         return await verify_backups(
-            self.journal.read(events=BACKUPS), self._packs, self._bucket, self._codecs
+            self.journal.read(events=BACKUPS), self._packs, self._bucket, self._codecs, share
         )
 
     # ------------------------------------------------------------------ when the journal is lost

@@ -9,8 +9,9 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -148,17 +149,19 @@ class ObstoreRemote:
         store: obstore's.
         prefix: ends with ``/``, or is empty.
         url: for people and for the local notes; without secrets.
+        writer: gives the store to write with, if that is another one.
     """
 
-    def __init__(self, store: Any, prefix: str, url: str) -> None:
+    def __init__(self, store: Any, prefix: str, url: str, *, writer: Callable[[], Any] | None = None) -> None:
         self._store = store
+        self._writer = writer or (lambda: store)
         self._prefix = prefix
         self.url = self.id = url
 
     def names(self) -> Iterator[tuple[str, int]]:
         import obstore
 
-        with _told(f"list {self.url}"):
+        with _told(f"list {self.url}", missing=f"there is no bucket for {self.url}"):
             for page in obstore.list(self._store, prefix=self._prefix.rstrip("/") or None, chunk_size=1000):
                 for meta in page:
                     if meta["path"].startswith(self._prefix):
@@ -168,7 +171,10 @@ class ObstoreRemote:
         import obstore
 
         with _told(f"write {name} to {self.url}"):
-            obstore.put(self._store, self._prefix + name, data, mode="create", use_multipart=False)
+            try:
+                obstore.put(self._writer(), self._prefix + name, data, mode="create", use_multipart=False)
+            except FileNotFoundError:
+                raise StoreError(f"there is no bucket for {self.url}") from None
 
     def read(self, name: str) -> bytes:
         import obstore
@@ -181,7 +187,7 @@ class ObstoreRemote:
 
 
 @contextlib.contextmanager
-def _told(doing: str) -> Iterator[None]:
+def _told(doing: str, *, missing: str | None = None) -> Iterator[None]:
     """obstore's errors as ours, without what could hold a secret: their first line only."""
     from obstore.exceptions import AlreadyExistsError, BaseError
 
@@ -189,24 +195,42 @@ def _told(doing: str) -> Iterator[None]:
         yield
     except AlreadyExistsError as error:
         raise FileExistsError(doing) from error
-    except (FileNotFoundError, FileExistsError):
+    except FileNotFoundError:
+        if missing is not None:
+            raise StoreError(missing) from None
+        raise
+    except (FileExistsError, StoreError):
         raise
     except (BaseError, OSError, ValueError, NotImplementedError) as error:
-        first = str(error).strip().partition("\n")[0] or type(error).__name__
-        raise StoreError(f"could not {doing}: {first}", outcome_unknown=True) from error
+        raise StoreError(f"could not {doing}: {_in_short(error)}", outcome_unknown=True) from error
+
+
+def _in_short(error: Exception) -> str:
+    """What the server said, or the first line of what obstore says."""
+    text = str(error).strip()
+    told = [
+        found[1]
+        for tag in ("Code", "Message")
+        if (found := re.search(f"<{tag}>([^<]{{1,300}})</{tag}>", text))
+    ]
+    return ": ".join(told) or text.partition("\n")[0] or type(error).__name__
 
 
 _memory: dict[str, Any] = {}
 _memory_lock = threading.Lock()
 
-_S3_SETTINGS = ("endpoint", "profile", "region")
+_S3_SETTINGS = ("endpoint", "lock_days", "lock_mode", "profile", "region")
+_CHECKSUM = {"x-amz-sdk-checksum-algorithm": "SHA256"}
+"""Says which of the checksum's headers is meant, as every SDK does; needed for what is locked."""
+_LOCK_MODES = ("COMPLIANCE", "GOVERNANCE")
 
 
 def open_remote(url: str) -> Remote:
     """The place of a URL: a folder (a path or ``file://``), ``s3://``, ``gs://``, ``az://``, ``memory://``.
 
     ``s3://BUCKET/PREFIX?region=…&endpoint=…&profile=…`` takes its credentials as the collected bucket does,
-    by botocore. For the others obstore looks for credentials in the environment.
+    by botocore; with ``&lock_mode=COMPLIANCE&lock_days=365`` each object is locked for so long (Object Lock).
+    For the others obstore looks for credentials in the environment.
 
     Raises:
         ConfigError: the URL is malformed.
@@ -232,7 +256,8 @@ def open_remote(url: str) -> Remote:
     if "@" in parts.netloc:
         raise ConfigError(f"{redact(url)}: credentials don't belong into a replica's URL")
     if parts.scheme in ("s3", "s3a"):
-        return ObstoreRemote(_s3(url, parts.netloc, dict(parse_qsl(parts.query))), prefix, shown)
+        store, writer = _s3(url, parts.netloc, dict(parse_qsl(parts.query, keep_blank_values=True)))
+        return ObstoreRemote(store, prefix, shown, writer=writer)
     if parts.query:
         raise ConfigError(f"{redact(url)}: only s3:// takes settings behind a question mark")
     from obstore.exceptions import BaseError
@@ -255,7 +280,8 @@ def _client(more: dict[str, Any]) -> Any:
     return {**spans, **more}
 
 
-def _s3(url: str, bucket: str, settings: dict[str, str]) -> Any:
+def _s3(url: str, bucket: str, settings: dict[str, str]) -> tuple[Any, Callable[[], Any]]:
+    """A store to read with, and what gives the one to write with."""
     from obstore.store import S3Store
 
     from s3gc.stores.s3._credentials import BotocoreCredentials, open_session, session_setting
@@ -286,6 +312,53 @@ def _s3(url: str, bucket: str, settings: dict[str, str]) -> Any:
     if endpoint:
         config["endpoint"] = endpoint.rstrip("/")
     more = {"allow_http": True} if endpoint and endpoint.startswith("http://") else {}
-    return S3Store(
-        bucket, config=cast(Any, config), client_options=_client(more), credential_provider=credentials
-    )
+
+    def made(headers: dict[str, str]) -> Any:
+        options = _client({**more, "default_headers": headers} if headers else more)
+        return S3Store(
+            bucket, config=cast(Any, config), client_options=options, credential_provider=credentials
+        )
+
+    lock = _lock(url, settings)
+    if lock is None:
+        writer = made(_CHECKSUM)
+        return made({}), lambda: writer
+    return made({}), _Locked(made, *lock)
+
+
+def _lock(url: str, settings: dict[str, str]) -> tuple[str, int] | None:
+    mode, days = settings.get("lock_mode"), settings.get("lock_days")
+    if mode is None and days is None:
+        return None
+    if mode not in _LOCK_MODES or not (days or "").isdecimal() or not 0 < int(days or 0) <= 36_500:
+        raise ConfigError(
+            f"{redact(url)}: a lock needs lock_mode ({' or '.join(_LOCK_MODES)}) and lock_days (1 to 36500)"
+        )
+    return mode, int(days or 0)
+
+
+class _Locked:
+    """Gives a store whose uploads are locked for some days.
+
+    obstore sends (and signs) the same headers with each request, so the moment is the store's, which is made
+    anew every hour.
+    """
+
+    def __init__(self, made: Callable[[dict[str, str]], Any], mode: str, days: int) -> None:
+        self._made = made
+        self._mode = mode
+        self._span = timedelta(days=days)
+        self._lock = threading.Lock()
+        self._store: Any = None
+        self._until = datetime.min.replace(tzinfo=UTC)
+
+    def __call__(self) -> Any:
+        with self._lock:
+            now = datetime.now(UTC)
+            if now >= self._until:
+                # An hour more, so that the last upload by this store is locked for the whole span as well.
+                self._until = now + timedelta(hours=1)
+                last = (self._until + self._span).strftime("%Y-%m-%dT%H:%M:%SZ")
+                lock = {"x-amz-object-lock-mode": self._mode, "x-amz-object-lock-retain-until-date": last}
+                self._store = self._made({**_CHECKSUM, **lock})
+            return self._store
