@@ -56,6 +56,7 @@ async def list_all(server: RawServer, prefix: str = "", start_after: str = "") -
         ([b"<ListBucketResult><IsTruncated>false</IsTruncated>"], "not XML"),
         ([b"<html><body>welcome</body></html>"], "<html>"),
         ([b""], "not XML"),
+        ([b'<?xml version="1.0" encoding="ATF-8"?><ListBucketResult/>'], "encoding is unknown"),
         ([b'<!DOCTYPE x [<!ENTITY a "b">]><ListBucketResult>&a;</ListBucketResult>'], "DOCTYPE"),
         ([listing(["a"]).replace(b"<Size>1</Size>", b"")], "Size"),
         ([listing(["a"]).replace(b"<Size>1</Size>", b"<Size>many</Size>")], "many"),

@@ -28,8 +28,8 @@ def parse(document: bytes) -> ElementTree.Element:
     Characters that XML forbids are read as they are meant: they stand in keys and tags.
 
     Raises:
-        ValueError: it declares entities (S3 never does; they are a way to exhaust memory), or holds
-            references to what is no character.
+        ValueError: it declares entities (S3 never does; they are a way to exhaust memory) or an encoding that
+            nobody knows, or holds references to what is no character.
         xml.etree.ElementTree.ParseError: it isn't XML.
     """
     if _DECLARATION.search(document):
@@ -38,6 +38,8 @@ def parse(document: bytes) -> ElementTree.Element:
     bare = start[1] + document[start.end() :] if start else document
     try:
         return ElementTree.fromstring(bare)
+    except LookupError as error:
+        raise ValueError(f"its encoding is unknown: {error}") from error
     except ElementTree.ParseError:
         root = parse_forbidden(bare)
         if root is None:
