@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from s3gc_cli import _replicas  # noqa: F401 - adds its commands to those of `vault`
 from s3gc_cli._globals import with_globals
 from s3gc_cli._group import Group
 from s3gc_cli._settings import Settings
