@@ -16,6 +16,7 @@ INCOMPRESSIBLE = 0.985
 
 _ZSTD_LEVEL = 19
 _ZSTD_ONLY_BELOW = 2048  # bytes; xz needs more to get going
+_XZ_ONLY_ABOVE = 256 * 1024  # bytes; xz is always the smaller one there, and both take twice the time
 _DICT_MIN, _DICT_MAX = 1 << 16, 1 << 25
 
 
@@ -36,9 +37,10 @@ def pack(data: bytes) -> tuple[int, bytes]:
     if not data or (len(data) > 4096 and not compressible(data)):
         return STORED, data
     best = (STORED, data)
-    made = zstandard.ZstdCompressor(level=_ZSTD_LEVEL, write_content_size=True).compress(data)
-    if len(made) < len(data):
-        best = (ZSTD, made)
+    if len(data) <= _XZ_ONLY_ABOVE:
+        made = zstandard.ZstdCompressor(level=_ZSTD_LEVEL, write_content_size=True).compress(data)
+        if len(made) < len(data):
+            best = (ZSTD, made)
     if len(data) >= _ZSTD_ONLY_BELOW:
         made = lzma.compress(data, lzma.FORMAT_RAW, filters=_filters(len(data)))
         if len(made) < len(best[1]):

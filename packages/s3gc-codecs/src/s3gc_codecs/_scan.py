@@ -196,7 +196,7 @@ class Scanner:
         if params is None:
             return [], at
         self.streams += 1
-        inside = (Verbatim(whole[:2]), Deflate(params, size, self._rows(rows, header)))
+        inside: tuple[Piece, ...] = (Verbatim(whole[:2]), Deflate(params, size, self._rows(rows, header)))
         if 2 + size < len(whole):
             inside = (*inside, Verbatim(whole[2 + size :]))
         return [Verbatim(bytes(data[start:first])), Idat(_runs(chunks), inside)], at
