@@ -8,6 +8,8 @@ import subprocess
 import sys
 
 import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from acceptance.test_cli_commands import Command, collected, place, s3gc  # noqa: F401
 from fixtures_cli import DECOMPOSED, FILES, ORPHANS, Place, environment
@@ -127,11 +129,66 @@ def test_verify_by_shares_and_as_a_whole(s3gc: Command, place: Place, collected:
     assert "1 problem" in run.stdout
 
 
-def test_a_drill_leaves_the_bucket_as_it_was(
-    s3gc: Command, place: Place, collected: str
-) -> None:
+def test_a_drill_leaves_the_bucket_as_it_was(s3gc: Command, place: Place, collected: str) -> None:
     before = place.everything()
     run = s3gc("vault", "drill", "--objects", "2", "--json")
     assert (run.code, run.document["objects"]) == (0, 2)  # these files had no attributes to lose
     assert place.everything() == before
     assert "restored 4 of 4 objects exactly" in s3gc("vault", "drill").stdout
+
+
+def keys_for(place: Place) -> tuple[str, str]:
+    """A key pair, as files."""
+    private = Ed25519PrivateKey.generate()
+    pem = serialization.Encoding.PEM
+    (place.folder / "key.pem").write_bytes(
+        private.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
+    (place.folder / "key.pub").write_bytes(
+        private.public_key().public_bytes(pem, serialization.PublicFormat.SubjectPublicKeyInfo)
+    )
+    return "key.pem", "key.pub"
+
+
+def test_a_checkpoint_shows_a_journal_that_was_made_anew(s3gc: Command, place: Place, collected: str) -> None:
+    private, public = keys_for(place)
+    made = s3gc("audit", "checkpoint", "--key", private, "--out", "kept.jsonl", "--json")
+    assert made.code == 0
+    assert json.loads((place.folder / "kept.jsonl").read_text()) == made.document
+    check = ("audit", "verify", "--checkpoint", "kept.jsonl", "--public-key", public)
+    assert s3gc(*check).code == 0
+    assert s3gc("audit", "checkpoint", "--key", private, "--out", "kept.jsonl", "--quiet").code == 0
+    assert s3gc(*check).code == 0  # a file of two
+    (place.folder / "vault" / "journal.sqlite3").unlink()
+    assert s3gc("vault", "rebuild").code == 0
+    assert s3gc("audit", "verify").code == 0  # the chain has nothing against it
+    run = s3gc(*check, "--json")
+    assert (run.code, run.document["journal"]["ok"]) == (1, False)
+    assert "made anew" in run.document["journal"]["problems"][0]
+
+
+def test_what_a_checkpoint_needs(s3gc: Command, place: Place, collected: str) -> None:
+    _, public = keys_for(place)
+    assert s3gc("audit", "verify", "--checkpoint", public).code == 2
+    assert s3gc("audit", "verify", "--public-key", "nowhere").code == 2
+    assert s3gc("audit", "verify", "--checkpoint", public, "--public-key", public).code == 1
+    assert s3gc("audit", "checkpoint", "--key", public).code == 2
+    out = s3gc("audit", "checkpoint", "--key", "key.pem", "--out", "no/such/folder")
+    assert out.code == 2
+    assert "the journal has the checkpoint" in out.stderr
+
+
+def test_export(s3gc: Command, place: Place, collected: str) -> None:
+    found = lines(s3gc("audit", "export", "--event", "deleted", "--event", "backed_up").stdout)
+    assert len(found) == 2 * len(ORPHANS)
+    assert {one["key"] for one in found} == ORPHANS
+    table = s3gc("audit", "export", "--format", "csv", "--prefix", "images/").stdout
+    assert table.startswith("seq,at,bucket,")
+    assert lines(s3gc("audit", "export", "--json", "--until", "2020-01-01T00:00:00Z").stdout) == []
+    for wrong in (
+        ["--format", "xml"],
+        ["--event", "x"],
+        ["--since", "2026-01-01"],
+        ["--json", "--format", "csv"],
+    ):
+        assert s3gc("audit", "export", *wrong).code == 2

@@ -140,6 +140,8 @@ def test_no_environment_variable_serves_two_options() -> None:
         ({"bucket": "b-1", "base_urls": ["cdn.example.com"]}, r"base_urls: each item must be a URL"),
         ({"bucket": "b-1", "sources": "lines:///keys"}, r"sources must be a list"),
         ({"bucket": "b-1", "sources": ["keys.txt"]}, r"sources: each item must be a URL"),
+        ({"bucket": "b-1", "replicas": ["/backups"]}, r"replicas: each item must be a URL"),
+        ({"bucket": "b-1", "replica_keys": "env:secret=="}, r"name of a variable$"),
         ({"bucket": "b-1", "cdc_backend": "postgres"}, r"needs cdc_connection_url"),
         ({"bucket": "b-1", "cdc_backend": "pg", "cdc_connection_url": POSTGRES}, r"did you mean 'postgres'"),
         ({"bucket": "b-1", "cdc_connection_url": POSTGRES}, r"needs cdc_backend='postgres'"),

@@ -63,6 +63,7 @@ CONFIG = create_config(
     bucket="my-bucket",
     database_url="postgresql://app:hunter%4022@host/app?sslpassword=sslhunter",
     sources=["cms://reader:cmshunter@cms/x"],
+    replicas=["s3://user:replicahunter@backups/x"],
     cdc_backend="postgres",
     cdc_connection_url="postgresql://app:cdchunter@host/app",
     registry_url="sqlite:///r?token=reghunter",

@@ -72,6 +72,7 @@ def test_the_promised_extras_exist() -> None:
         "mysql",
         "fastapi",
         "cli",
+        "codecs",
         "all",
     }
 
@@ -160,6 +161,7 @@ def test_the_wheels_hold_code_types_and_licence(wheels: dict[str, zipfile.ZipFil
     assert "s3gc/py.typed" in core
     assert "s3gc/config/_config.py" in core
     assert "s3gc_cli/__init__.py" in wheels["s3gc-cli"].namelist()
+    assert "s3gc_codecs/py.typed" in wheels["s3gc-codecs"].namelist()
     for wheel in wheels.values():
         (licence,) = (name for name in wheel.namelist() if name.endswith("/licenses/LICENSE"))
         assert wheel.read(licence) == (ROOT / "LICENSE").read_bytes()
@@ -173,6 +175,12 @@ def test_the_command_is_an_entry_point(wheels: dict[str, zipfile.ZipFile]) -> No
     wheel = wheels["s3gc-cli"]
     (name,) = (name for name in wheel.namelist() if name.endswith("/entry_points.txt"))
     assert wheel.read(name).decode().split() == ["[console_scripts]", "s3gc", "=", "s3gc_cli:main"]
+
+
+def test_the_codecs_are_an_entry_point(wheels: dict[str, zipfile.ZipFile]) -> None:
+    wheel = wheels["s3gc-codecs"]
+    (name,) = (name for name in wheel.namelist() if name.endswith("/entry_points.txt"))
+    assert wheel.read(name).decode().split() == ["[s3gc]", "codecs", "=", "s3gc_codecs"]
 
 
 def test_the_distribution_of_the_whole_has_no_code(wheels: dict[str, zipfile.ZipFile]) -> None:

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from s3gc_cli import _replicas  # noqa: F401 - adds its commands to those of `vault`
+from s3gc_cli._audit import audit
 from s3gc_cli._globals import with_globals
 from s3gc_cli._group import Group
 from s3gc_cli._settings import Settings
@@ -24,7 +26,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-audit = typer.Typer(no_args_is_help=True)
 config = typer.Typer(no_args_is_help=True)
 app.add_typer(audit, name="audit")
 app.add_typer(config, name="config")
@@ -44,12 +45,6 @@ def _version(wanted: bool) -> None:
 
         typer.echo(f"s3gc {__version__}")
         raise typer.Exit
-
-
-@audit.callback()
-@with_globals
-def audit_options(settings: Settings) -> None:
-    """Check the journal and the back-ups."""
 
 
 @config.callback()
@@ -188,16 +183,6 @@ def missing(settings: Settings) -> None:
     from s3gc_cli._run import run
 
     raise typer.Exit(run(settings, missing.missing))
-
-
-@audit.command()
-@with_globals
-def verify(settings: Settings) -> None:
-    """Check every link of the journal's chain, and read and decode every back-up."""
-    from s3gc_cli._commands import audit
-    from s3gc_cli._run import run
-
-    raise typer.Exit(run(settings, audit.verify))
 
 
 @app.command(short_help="Show what the store can do, or probe it.")

@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import pluggy
-from attrs import frozen
+from attrs import evolve, frozen
 from ulid import ULID
 
 from s3gc import _threads, lease
 from s3gc.abc import Vault
 from s3gc.clock import Clock, SystemClock
 from s3gc.config import Config
-from s3gc.errors import NoSuchBucket
+from s3gc.errors import ConfigError, NoSuchBucket
 from s3gc.hooks import plugin_manager
-from s3gc.model import BackupRecord, ExtractReport, RebuildReport, ScrubReport, VaultStats
+from s3gc.model import AuditResult, BackupRecord, ExtractReport, RebuildReport, ScrubReport, VaultStats
 from s3gc.opening import folder_of, store_of, vault_of
 from s3gc.vault.browse import Stored, Wanted, latest, versions
+from s3gc.vault.checkpoints import (
+    Checkpoint,
+    against,
+    make_checkpoint,
+    private_key_from,
+    public_key_from,
+)
+from s3gc.vault.export import Filters, export
 from s3gc.vault.extract import extract
 from s3gc.vault.scrub import next_share, scrub
 
@@ -82,6 +90,43 @@ class Archive:
         """
         share = None if share_of is None else await next_share(self.vault, share_of)
         return await scrub(self.vault, self._clock, self._new_id(), share)
+
+    # ------------------------------------------------------------------ the journal
+
+    async def audit(
+        self, checkpoints: Sequence[Checkpoint] = (), public_key: bytes | None = None
+    ) -> AuditResult:
+        """Check every link of the journal's chain, and hold it against checkpoints.
+
+        Args:
+            checkpoints: kept elsewhere; without ``public_key`` they prove nothing and are refused.
+            public_key: the operator's, in PEM. The checkpoints in the journal are checked, too.
+
+        Raises:
+            ConfigError: there are checkpoints and no key, or it is none.
+        """
+        if checkpoints and public_key is None:
+            raise ConfigError("a checkpoint proves nothing without the operator's public key")
+        key = None if public_key is None else public_key_from(public_key)
+        found = await self.vault.journal.verify()
+        if key is None or not found.ok:  # what the chain shows needs no signature
+            return found
+        problems = await against(self.vault, checkpoints, key)
+        return evolve(found, ok=not problems, problems=tuple(problems))
+
+    async def checkpoint(self, private_key: bytes) -> Checkpoint:
+        """Sign the journal's end with the operator's key (PEM). Keep what is returned in another place.
+
+        Raises:
+            ConfigError: it isn't a key of Ed25519 without a password, or ``cryptography`` isn't installed.
+            VaultError: the journal is empty, or nothing can be added to it.
+        """
+        key = private_key_from(private_key)
+        return await make_checkpoint(self.vault, key, self._clock.now(), self._new_id())
+
+    def export(self, filters: Filters, form: str = "jsonl") -> AsyncIterator[str]:
+        """The journal's entries as text in pieces: ``jsonl`` or ``csv``."""
+        return export(self.vault.journal, filters, form)
 
     # ------------------------------------------------------------------ opening
 

@@ -27,6 +27,7 @@ DAMAGE_FOUND = "damage_found"
 VAULT_REBUILT = "vault_rebuilt"
 VAULT_VERIFIED = "vault_verified"
 DRILLED = "drilled"
+CHECKPOINTED = "checkpointed"
 OPERATION_COMPLETED = "operation_completed"
 OPERATION_FAILED = "operation_failed"
 OPERATION_RECOVERED = "operation_recovered"
@@ -64,6 +65,8 @@ CATALOGUE: Mapping[str, str] = {
     "how many, and the first ones; seconds",
     DRILLED: "objects, restored, bytes, keys: backups restored beside the bucket's own objects, compared and "
     "removed again; problems; seconds",
+    CHECKPOINTED: "seq and hash of an entry before, at, vault_id, and the operator's signature over them: "
+    "format, public_key, signature",
     OPERATION_COMPLETED: "counts, and seconds that it took",
     OPERATION_FAILED: "error",
     OPERATION_RECOVERED: "what a crash had left open and how it ended",

@@ -226,6 +226,24 @@ def sources(value: object) -> tuple[str, ...]:
     return tuple(str(one(item)) for item in _texts("sources", value, '["scheme://place"]'))
 
 
+def replicas(value: object) -> tuple[str, ...]:
+    one = url("replicas: each item", "s3://bucket/prefix")
+    return tuple(str(one(item)) for item in _texts("replicas", value, '["s3://bucket/prefix"]'))
+
+
+def replica_keys(value: object) -> str | None:
+    """A file's path, or ``env:NAME``; ``~`` is the home folder."""
+    if value is None:
+        return None
+    text = _text("replica_keys", str(value) if isinstance(value, Path) else value)
+    if text.startswith("env:"):
+        if not re.fullmatch(r"env:[A-Za-z_][A-Za-z0-9_]*", text):
+            # Not shown: it may be the key itself.
+            raise ConfigError("replica_keys: env: must be followed by the name of a variable")
+        return text
+    return os.path.expanduser(text)
+
+
 def tables(value: object, option: str = "tables") -> Tables:
     """Table → columns. Doubles go; order stays."""
     if not isinstance(value, Mapping):

@@ -147,6 +147,21 @@ class Draft:
         env="S3GC_COMPRESSION",
         help="How backups are compressed, always bit-exactly.",
     )
+    replicas: tuple[str, ...] = option(
+        _checks.replicas,
+        (),
+        type="list of URLs",
+        env="S3GC_REPLICAS",
+        help="Where `s3gc vault replicate` keeps further copies of the vault.",
+        secret=True,
+    )
+    replica_keys: str | None = option(
+        _checks.replica_keys,
+        None,
+        type="file, or env:NAME",
+        env="S3GC_REPLICA_KEYS",
+        help="Where the keys are that replicas are sealed with; without it they aren't sealed.",
+    )
     cdc_backend: str | None = option(
         _checks.cdc_backend,
         None,
@@ -199,7 +214,7 @@ class Draft:
         for name, value in shown.items():
             if isinstance(value, str) and "://" in value:
                 shown[name] = redact(value)
-        for name in ("sources", "base_urls"):
+        for name in ("sources", "base_urls", "replicas"):
             shown[name] = [redact(url) for url in shown[name]]
         shown["mode"] = self.mode.value
         shown["exclude_prefixes"] = list(self.exclude_prefixes)
@@ -259,10 +274,10 @@ class Config(Draft):
     def digest(self) -> str:
         """SHA-256 (hex) of all that decides which objects may be deleted.
 
-        Left out, because they don't: the mode (a plan made in a dry run may be executed), where vault and
-        registry live, the codec, the schedule, the admin key, the S3 client's settings, and every password
-        and secret URL parameter (a rotated password is no other configuration). Hosts, users and
-        databases count.
+        Left out, because they don't: the mode (a plan made in a dry run may be executed), where vault,
+        replicas and registry live, the codec, the schedule, the admin key, the S3 client's settings, and
+        every password and secret URL parameter (a rotated password is no other configuration). Hosts, users
+        and databases count.
         """
         decisive = {
             "store": identity(self.store_url),
@@ -323,6 +338,8 @@ def create_config(
     s3: Mapping[str, str] | None = None,
     registry_url: str | None = None,
     compression: str = "zstd",
+    replicas: Iterable[str] = (),
+    replica_keys: str | Path | None = None,
     admin_api_key: str | None = None,
     safety: Safety | None = None,
     **unknown: Never,
@@ -355,6 +372,8 @@ def create_config(
         s3={} if s3 is None else s3,
         registry_url=registry_url,
         compression=compression,
+        replicas=replicas,
+        replica_keys=replica_keys,
         admin_api_key=admin_api_key,
         safety=Safety.full() if safety is None else safety,
     )

@@ -148,6 +148,7 @@ _PARSERS: dict[str, Callable[[str], Any]] = {
     "s3": _settings,
     "owned_prefixes": _list,
     "sources": _list,
+    "replicas": _list,
     "base_urls": _list,
     "exclude_prefixes": _list,
     "retention_days": _number,

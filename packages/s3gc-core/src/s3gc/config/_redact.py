@@ -102,6 +102,7 @@ def urls_of(config: Draft) -> Iterator[str]:
         config.vault_path,
         *config.sources,
         *config.base_urls,
+        *config.replicas,
     ):
         if url and "://" in url:
             yield url

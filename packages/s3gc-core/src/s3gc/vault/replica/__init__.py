@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from s3gc.vault.replica._remote import FolderRemote, ObstoreRemote, Remote, open_remote
-from s3gc.vault.replica._seal import ReplicaKeys, load_keys, new_key_line, parse_keys
-from s3gc.vault.replica.fetch import FetchReport, fetch
+from s3gc.vault.replica._seal import ReplicaKeys, add_key, load_keys, new_key_line, parse_keys
+from s3gc.vault.replica.fetch import FetchReport, fetch, fetch_verified
 from s3gc.vault.replica.replicator import ReplicaStatus, Replicator, open_replicator
 
 __all__ = [
@@ -15,7 +15,9 @@ __all__ = [
     "ReplicaKeys",
     "ReplicaStatus",
     "Replicator",
+    "add_key",
     "fetch",
+    "fetch_verified",
     "load_keys",
     "new_key_line",
     "open_remote",

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from s3gc.errors import ConfigError, VaultCorrupt, VaultError
+from s3gc.vault import _fs
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -147,6 +148,20 @@ def new_key_line(name: str) -> str:
     """A new random key as a line of a key file."""
     ReplicaKeys({name: bytes(KEY_BYTES)})  # the id is checked
     return f"{name} {base64.b64encode(os.urandom(KEY_BYTES)).decode()}\n"
+
+
+def add_key(file: Path, name: str) -> tuple[str, ...]:
+    """Put a new random key first into a key file, which is made if need be; gives all ids.
+
+    Raises:
+        ConfigError: the file or the id is malformed, or the id is there already.
+        OSError: the file can't be written.
+    """
+    text = file.read_text(encoding="utf-8") if file.exists() else ""
+    made = new_key_line(name) + text
+    keys = parse_keys(made)
+    _fs.replace_file(file, made.encode())
+    return keys.ids
 
 
 def sealed_size(size: int, key_id: str) -> int:

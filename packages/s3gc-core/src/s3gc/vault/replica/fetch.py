@@ -6,23 +6,25 @@ import json
 import os
 import sqlite3
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from s3gc import _threads
 from s3gc._pool import each
+from s3gc.abc import Compressor
 from s3gc.clock import Clock
+from s3gc.compressors.store import StoreCompressor
 from s3gc.errors import VaultCorrupt, VaultError
 from s3gc.vault import _fs
 from s3gc.vault._chain import INSERT, genesis
 from s3gc.vault._head import Head, HeadFile
 from s3gc.vault._identity import IDENTITY_NAME, Identity, read_identity
 from s3gc.vault.journal import HEAD_NAME, JOURNAL_NAME, SqliteJournal
-from s3gc.vault.local import PACKS_NAME
+from s3gc.vault.local import PACKS_NAME, LocalVault
 from s3gc.vault.packs import PACK_SUFFIX
 from s3gc.vault.records import canonical
 from s3gc.vault.replica._box import Box
@@ -80,6 +82,30 @@ async def fetch(
         StoreError: the remote can't be read.
     """
     return await _Fetch(Box(remote, keys), folder, clock).run()
+
+
+async def fetch_verified(
+    remote: Remote,
+    folder: Path,
+    *,
+    compressors: Sequence[Compressor],
+    clock: Clock,
+    keys: ReplicaKeys | None = None,
+) -> FetchReport:
+    """:func:`fetch`, and then every link of the journal and every backup is read; all is in ``problems``.
+
+    Raises:
+        As fetch does; ConfigError for the codecs, as LocalVault does.
+    """
+    report = await fetch(remote, folder, clock=clock, keys=keys)
+    vault = LocalVault(folder, compressors=compressors, clock=clock, codec=StoreCompressor.name)
+    await vault.open(report.store_url, create=False)
+    try:
+        audit, backups = await vault.journal.verify(), await vault.verify()
+        found = (*report.problems, *vault.problems, *audit.problems, *backups.problems)
+    finally:
+        await vault.aclose()
+    return evolve(report, problems=found)
 
 
 class _Fetch:

@@ -68,7 +68,13 @@ class ReplicaStatus:
     lag: timedelta | None  # its age
     unverified: int  # objects that are there and were never read back from here: they count as behind
     error: str | None  # why it could not be brought up to date, or looked at
-    problems: Sequence[str]  # what is odd in it
+    problems: Sequence[str]  # what is odd in it, or in the vault
+
+    @property
+    def whole(self) -> bool:
+        """Whether all that the vault holds is there, and nothing is odd."""
+        behind = self.entries_behind or self.bytes_behind or self.unverified
+        return not (behind or self.error or self.problems)
 
 
 class Replicator:
