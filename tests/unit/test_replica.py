@@ -197,6 +197,22 @@ async def test_ensure_fails_when_a_replica_does_and_takes_another(vault: LocalVa
     await replicator.aclose()
 
 
+async def test_what_a_remote_had_before_it_failed_does_not_count(vault: LocalVault) -> None:
+    first = (await store(vault, {"a": noise(900)}))["a"]
+    remote = FakeRemote()
+    replicator = await replicator_of(vault, remote)
+    await replicator.ensure([first], 2)
+    second = (await store(vault, {"b": noise(900)}))["b"]
+    remote.down = True
+    with pytest.raises(VaultError):
+        await replicator.ensure([second], 2)
+    assert (replicator.copies(first), replicator.replicated_up_to()) == (1, 0)
+    remote.down = False
+    await replicator.sync()
+    assert (replicator.copies(first), replicator.copies(second)) == (2, 2)
+    await replicator.aclose()
+
+
 async def test_a_remote_that_fails_is_left_alone_while_others_do(vault: LocalVault) -> None:
     good, bad = FakeRemote("good"), FakeRemote("bad")
     replicator = await replicator_of(vault, bad, good)
