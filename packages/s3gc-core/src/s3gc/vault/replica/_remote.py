@@ -62,6 +62,13 @@ class Remote(Protocol):
             StoreError: it failed, or the answer was lost.
         """
 
+    def remove(self, name: str) -> None:
+        """Remove an object; none is fine.
+
+        Raises:
+            StoreError: it can't be removed (locked, not allowed), or the answer was lost.
+        """
+
     def read(self, name: str) -> bytes:
         """An object's bytes.
 
@@ -130,6 +137,15 @@ class FolderRemote:
             each.mkdir(exist_ok=True, mode=_fs.PRIVATE_FOLDER)
             _fs.sync_folder(each.parent)
 
+    def remove(self, name: str) -> None:
+        path = self._folder / name
+        try:
+            path.unlink(missing_ok=True)
+            if path.parent.exists():
+                _fs.sync_folder(path.parent)
+        except OSError as error:
+            raise StoreError(f"can't remove {path}: {error.strerror}") from error
+
     def read(self, name: str) -> bytes:
         path = self._folder / name
         try:
@@ -175,6 +191,12 @@ class ObstoreRemote:
                 obstore.put(self._writer(), self._prefix + name, data, mode="create", use_multipart=False)
             except FileNotFoundError:
                 raise StoreError(f"there is no bucket for {self.url}") from None
+
+    def remove(self, name: str) -> None:
+        import obstore
+
+        with contextlib.suppress(FileNotFoundError), _told(f"remove {name} from {self.url}"):
+            obstore.delete(self._store, self._prefix + name)
 
     def read(self, name: str) -> bytes:
         import obstore
