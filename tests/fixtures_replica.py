@@ -89,6 +89,11 @@ class FakeRemote:
             raise FileNotFoundError(name)
         return self.objects[name]
 
+    def remove(self, name: str) -> None:
+        self._due()
+        self.requests.append(("remove", name))
+        self.objects.pop(name, None)
+
     def sent(self) -> list[str]:
         return [name for kind, name in self.requests if kind == "create" and name != "replica.json"]
 

@@ -23,8 +23,8 @@ from fixtures_replica import (
 )
 from s3gc.clock import SystemClock
 from s3gc.errors import ConfigError, StoreError, VaultCorrupt, VaultError
-from s3gc.model import JournalDraft
-from s3gc.testing.vault_contract import OPERATION, STORE_URL, add, store
+from s3gc.model import BackupRecord, JournalDraft
+from s3gc.testing.vault_contract import OPERATION, STORE_URL, add, backed_up, read, store
 from s3gc.vault import LocalVault, _encode
 from s3gc.vault.packs import location_of, parse_location
 from s3gc.vault.replica import FolderRemote, fetch, open_remote, open_replicator
@@ -130,11 +130,11 @@ async def test_a_pack_that_grows_goes_out_in_pieces_and_nothing_twice(vault: Loc
     assert [end for _, end in pieces[:-1]] == [begin for begin, _ in pieces[1:]]
     assert len(remote.sent()) == len(set(remote.sent())) == 6
     again = await replicator_of(vault, remote)
-    before = len(remote.sent())
+    before, asked = len(remote.sent()), len(remote.requests)
     await again.sync()
     await again.aclose()
     assert len(remote.sent()) == before
-    reads = [name for kind, name in remote.requests[-8:] if kind == "read"]
+    reads = [name for kind, name in remote.requests[asked:] if kind == "read"]
     assert not any(name.startswith("packs/") for name in reads)  # the notes know that it was right
 
 
@@ -194,6 +194,22 @@ async def test_ensure_fails_when_a_replica_does_and_takes_another(vault: LocalVa
     bad.down = False
     await replicator.ensure([record], 3)
     assert replicator.copies(record) == 3
+    await replicator.aclose()
+
+
+async def test_what_a_remote_had_before_it_failed_does_not_count(vault: LocalVault) -> None:
+    first = (await store(vault, {"a": noise(900)}))["a"]
+    remote = FakeRemote()
+    replicator = await replicator_of(vault, remote)
+    await replicator.ensure([first], 2)
+    second = (await store(vault, {"b": noise(900)}))["b"]
+    remote.down = True
+    with pytest.raises(VaultError):
+        await replicator.ensure([second], 2)
+    assert (replicator.copies(first), replicator.replicated_up_to()) == (1, 0)
+    remote.down = False
+    await replicator.sync()
+    assert (replicator.copies(first), replicator.copies(second)) == (2, 2)
     await replicator.aclose()
 
 
@@ -290,9 +306,13 @@ async def test_what_a_replica_lost_is_noticed_and_sent_again(vault: LocalVault, 
         (status,) = await again.sync()
         await again.aclose()
         assert status.error is None
-        assert set(remote.objects) == set(whole)
+        assert remote.objects.keys() == whole.keys()
         if name != "replica.json":
             assert any(name in problem for problem in status.problems)
+        again = await replicator_of(vault, remote)
+        (status,) = await again.status()
+        await again.aclose()
+        assert list(status.problems) == []  # told once
 
 
 # ---------------------------------------------------------------------------------- what is refused
@@ -672,3 +692,104 @@ async def test_a_record_with_another_kind_of_place_is_an_error(vault: LocalVault
     with pytest.raises(VaultCorrupt):
         replicator.copies(evolve(record, location="elsewhere"))
     await replicator.aclose()
+
+
+# ---------------------------------------------------------------------------------- packs that are no more
+
+
+async def retire(vault: LocalVault, pack: str, moved: list[BackupRecord]) -> list[BackupRecord]:
+    """What `vault prune` does: copies into a new pack, entries that say so, and the old pack goes."""
+    async with vault.session(OPERATION) as session:
+        for record in moved:
+            await add(session, record.key, await read(vault, record))
+        new = await session.commit()
+    drafts = backed_up(new)
+    drafts.append(JournalDraft("pack_retired", OPERATION, None, {"pack": pack}))
+    await vault.journal.append(drafts)
+    (vault.folder / "packs" / f"{pack}.pack").unlink()
+    return list(new)
+
+
+async def aged(vault: LocalVault, monkeypatch: pytest.MonkeyPatch) -> tuple[list[BackupRecord], str]:
+    """Three backups in a pack that is closed."""
+    monkeypatch.setattr(_encode, "PACK_ROLL_BYTES", 1000)
+    records = list((await store(vault, {f"k{n}": noise(900) for n in range(2)})).values())
+    return records, parse_location(records[0].location)[0]
+
+
+@pytest.mark.parametrize("replicated", [True, False])
+async def test_a_retired_pack_is_missed_by_nobody(
+    vault: LocalVault, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, replicated: bool
+) -> None:
+    records, pack = await aged(vault, monkeypatch)
+    remote = FakeRemote()
+    replicator = await replicator_of(vault, remote)
+    if replicated:
+        await replicator.sync()
+    new = await retire(vault, pack, records[1:])
+    for _ in range(2):
+        (status,) = await replicator.sync()
+        assert (status.whole, list(status.problems)) == (True, [])
+        assert [replicator.copies(record) for record in new] == [2]
+        with pytest.raises(VaultError, match="moved or removed"):
+            await replicator.ensure([evolve(records[0], location=location_of(pack, 10**6, 1))], 2)
+        await replicator.aclose()
+        replicator = await replicator_of(vault, remote)  # the notes know it as well
+    await replicator.aclose()
+    report = await fetch(remote, tmp_path / "back", clock=SystemClock())
+    assert report.problems == ()
+    assert not (tmp_path / "back" / "packs" / f"{pack}.pack").exists()
+
+
+async def test_what_was_forgotten_goes_from_a_replica_when_that_is_asked_for(
+    vault: LocalVault, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    records, pack = await aged(vault, monkeypatch)
+    good, down = FakeRemote("good"), FakeRemote("down")
+    replicator = await replicator_of(vault, good, down)
+    await replicator.sync()
+    await retire(vault, pack, records[1:])
+    await replicator.sync()
+    mine = {name for name in good.objects if name.startswith(f"packs/{pack}/")}
+    others = good.objects.keys() - mine
+    assert mine <= good.objects.keys()
+
+    down.down = True
+    await store(vault, {"more": noise(100)})
+    removed, (first, second) = await replicator.drop_retired()
+    assert removed == len(mine) > 1
+    assert not mine & good.objects.keys()
+    assert others < good.objects.keys()
+    assert (first.whole, second.error) == (True, "it is down")
+    assert mine < down.objects.keys()
+    down.down = False
+    removed, statuses = await replicator.drop_retired()
+    assert removed == len(mine)
+    assert all(status.whole for status in statuses)
+    await replicator.aclose()
+    again = await replicator_of(vault, good, down)
+    assert all(status.whole for status in await again.sync())
+    await again.aclose()
+
+
+async def test_a_replica_that_is_behind_keeps_all(vault: LocalVault, monkeypatch: pytest.MonkeyPatch) -> None:
+    records, pack = await aged(vault, monkeypatch)
+    remote = FakeRemote()
+    replicator = await replicator_of(vault, remote)
+    await replicator.sync()
+    (moved,) = await retire(vault, pack, records[1:])
+    damaged_pack(vault, moved, at=400)  # the copy can't go out
+    removed, _ = await replicator.drop_retired()
+    assert removed == 0
+    assert any(name.startswith(f"packs/{pack}/") for name in remote.objects)
+    await replicator.aclose()
+
+
+@pytest.mark.parametrize("url", ["memory://removing/x", "folder"])
+async def test_removing_what_is_not_there(tmp_path: Path, url: str) -> None:
+    remote = FolderRemote(tmp_path) if url == "folder" else open_remote(url)
+    remote.create("packs/x", b"1")
+    remote.remove("packs/x")
+    remote.remove("packs/x")
+    remote.remove("elsewhere/x")
+    assert list(remote.names()) == []

@@ -14,12 +14,18 @@ from s3gc_cli._vault import vault
 
 @vault.command(short_help="Bring the replicas up to date.")
 @with_globals
-def replicate(settings: Settings) -> None:
+def replicate(
+    settings: Settings,
+    drop_retired: Annotated[
+        bool,
+        typer.Option("--drop-retired", help="Then remove from them what was pruned or forgotten here."),
+    ] = False,
+) -> None:
     """Copy what is new in the vault to every replica of the configuration, and read it back."""
     from s3gc_cli._commands import replicas
     from s3gc_cli._run import run
 
-    raise typer.Exit(run(settings, replicas.replicate))
+    raise typer.Exit(run(settings, lambda session: replicas.replicate(session, drop_retired=drop_retired)))
 
 
 @vault.command(short_help="Show how far the replicas are.")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -43,11 +43,15 @@ async def opened(session: Session, doing: str) -> AsyncIterator[Replicator]:
             yield replicator
 
 
-async def replicate(session: Session) -> int:
+async def replicate(session: Session, *, drop_retired: bool) -> int:
     """Bring all up to date; 1 when one isn't afterwards."""
+    removed = 0
     async with opened(session, "copying") as replicator:
-        found = await replicator.sync()
-    return _told(session, found)
+        if drop_retired:
+            removed, found = await replicator.drop_retired()
+        else:
+            found = await replicator.sync()
+    return _told(session, found, {"removed": removed} if drop_retired else {})
 
 
 async def replicas(session: Session) -> int:
@@ -57,8 +61,8 @@ async def replicas(session: Session) -> int:
     return _told(session, found)
 
 
-def _told(session: Session, found: Sequence[ReplicaStatus]) -> int:
-    document = {"replicas": [_documents.value(status) for status in found]}
+def _told(session: Session, found: Sequence[ReplicaStatus], more: Mapping[str, int] | None = None) -> int:
+    document = {"replicas": [_documents.value(status) for status in found], **(more or {})}
     session.answer(
         session.output.secrets.scrub_all(document),
         summed_up(found),

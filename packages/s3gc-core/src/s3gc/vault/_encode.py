@@ -116,6 +116,8 @@ class SmallPacks:
 
     def _writer(self) -> PackWriter:
         if self.current is None or self.current.broken or self.current.size >= PACK_ROLL_BYTES:
+            if self.current is not None and self.current not in self.used:
+                self.current.close()  # full when it was handed on: nobody else would
             self.current = self._create()
         if self.current not in self.used:
             self.used.append(self.current)

@@ -176,6 +176,21 @@ class Place:
         self._whole[pack] = reach(self.sound(pack))
         self._notes.note(self.box.remote.id, [piece_name(pack, span)])
 
+    def drop(self, pack: str) -> int:
+        """Remove a pack's parts from the remote, and give how many there were.
+
+        Raises:
+            StoreError: one can't be removed.
+        """
+        spans = self.pieces.pop(pack, {})
+        names = [piece_name(pack, span) for span in spans]
+        self._whole.pop(pack, None)
+        # First, so that a run that is stopped here doesn't call them lost.
+        self._notes.forget(self.box.remote.id, names)
+        for name in names:
+            self.box.remote.remove(name)
+        return len(names)
+
     def note_segment(self, span: Span) -> None:
         self.segments[span] = True
         self._notes.note(self.box.remote.id, [segment_name(span)])

@@ -1,7 +1,7 @@
 """Where a replica can be: any store that obstore reaches, or a folder. Names come and go as they are.
 
-All objects are small (``PIECE_BYTES`` and the seal at most), so each is one request: written whole or not
-at all, and only where nothing stands. All methods block and run in worker threads.
+All objects are small (8 MiB and the seal, but for giant journal entries), so each is one request: written
+whole or not at all, and only where nothing stands. All methods block and run in worker threads.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from s3gc.config import redact
 from s3gc.errors import ConfigError, StoreError
 from s3gc.vault import _fs
 
-PIECE_BYTES = 16 * 1024 * 1024
-"""The most that one object of a replica holds: the memory of an upload is a few times this."""
+PIECE_BYTES = 8 * 1024 * 1024
+"""The most bytes of a pack in one object. An upload that is sealed and read back holds six times this."""
 
-OBJECT_MAX_BYTES = 5 * PIECE_BYTES
-"""Anything larger below a replica's prefix isn't ours and is never read."""
+OBJECT_MAX_BYTES = 80 * 1024 * 1024
+"""Anything larger isn't ours and is never read: a segment of the journal has 64 MiB at most, and a seal."""
 
 REQUEST_SECONDS = 600
 """For one request with its body (FACTS 1: obstore's own 30 seconds include the body)."""
@@ -60,6 +60,13 @@ class Remote(Protocol):
         Raises:
             FileExistsError: something has this name; it is as it was.
             StoreError: it failed, or the answer was lost.
+        """
+
+    def remove(self, name: str) -> None:
+        """Remove an object; none is fine.
+
+        Raises:
+            StoreError: it can't be removed (locked, not allowed), or the answer was lost.
         """
 
     def read(self, name: str) -> bytes:
@@ -130,6 +137,15 @@ class FolderRemote:
             each.mkdir(exist_ok=True, mode=_fs.PRIVATE_FOLDER)
             _fs.sync_folder(each.parent)
 
+    def remove(self, name: str) -> None:
+        path = self._folder / name
+        try:
+            path.unlink(missing_ok=True)
+            if path.parent.exists():
+                _fs.sync_folder(path.parent)
+        except OSError as error:
+            raise StoreError(f"can't remove {path}: {error.strerror}") from error
+
     def read(self, name: str) -> bytes:
         path = self._folder / name
         try:
@@ -175,6 +191,12 @@ class ObstoreRemote:
                 obstore.put(self._writer(), self._prefix + name, data, mode="create", use_multipart=False)
             except FileNotFoundError:
                 raise StoreError(f"there is no bucket for {self.url}") from None
+
+    def remove(self, name: str) -> None:
+        import obstore
+
+        with contextlib.suppress(FileNotFoundError), _told(f"remove {name} from {self.url}"):
+            obstore.delete(self._store, self._prefix + name)
 
     def read(self, name: str) -> bytes:
         import obstore

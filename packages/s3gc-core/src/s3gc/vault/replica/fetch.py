@@ -40,7 +40,7 @@ from s3gc.vault.replica._names import (
 from s3gc.vault.replica._place import vault_json_in
 from s3gc.vault.replica._remote import Remote
 from s3gc.vault.replica._seal import ReplicaKeys
-from s3gc.vault.replica._segments import places_in, rows_in, unpack_lines
+from s3gc.vault.replica._segments import PACK_RETIRED, places_in, rows_in, unpack_lines
 
 MARKER = ".fetching"
 """In a folder that a fetch began and didn't end: the replica's identity."""
@@ -117,6 +117,7 @@ class _Fetch:
         self._segments: list[Span] = []
         self._problems: list[str] = []
         self._bounds: dict[str, int] = {}
+        self._retired: set[str] = set()
         self._sizes: dict[str, int] = {}
 
     async def run(self) -> FetchReport:
@@ -124,7 +125,8 @@ class _Fetch:
         identity = _parsed(text, self._folder)
         await self._run(self._list)
         entries, head = await self._journal(identity)
-        packs = sorted(self._pieces.keys() | self._bounds.keys())
+        # Of a retired pack nothing is read any more, whether the replica still has it or never had it.
+        packs = sorted((self._pieces.keys() | self._bounds.keys()) - self._retired)
         await each(packs, self._pack, workers=DOWNLOADS_AT_ONCE)
         await self._run(lambda: self._end(text, head))
         return FetchReport(
@@ -227,8 +229,11 @@ class _Fetch:
             connection.executemany(INSERT, rows)
             connection.execute("COMMIT")
             for row in rows:
-                for pack, end in places_in(json.loads(row[5])):
+                data = json.loads(row[5])
+                for pack, end in places_in(data):
                     self._bounds[pack] = max(self._bounds.get(pack, 0), end)
+                if row[3] == PACK_RETIRED:
+                    self._retired.add(str(data["pack"]))
             return Head(rows[-1][0], rows[-1][7])
         return None
 

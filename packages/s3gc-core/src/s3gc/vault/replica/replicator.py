@@ -35,6 +35,7 @@ from s3gc.vault.replica._place import Place
 from s3gc.vault.replica._remote import PIECE_BYTES, Remote, open_remote
 from s3gc.vault.replica._seal import ReplicaKeys
 from s3gc.vault.replica._segments import (
+    PACK_RETIRED,
     SEGMENT_ENTRIES,
     Segment,
     closing,
@@ -52,6 +53,9 @@ RETRY_SECONDS = 60.0
 
 SCAN_ENTRIES = 10_000
 """After so many entries of the journal it is noted how far it was read."""
+
+RETIRED = -1
+"""Stands in the notes for the bytes of a pack that is no more."""
 
 T = TypeVar("T")
 
@@ -114,6 +118,7 @@ class Replicator:
         self._places: list[Place] = []
         self._notes: Notes | None = None
         self._bounds: dict[str, int] = {}  # pack → bytes that the journal, or a record given, names
+        self._retired: set[str] = set()  # packs that were written anew without what was pruned
         self._seq = 0  # of the last entry that _bounds knows
         self._hash = ""
         self.problems: dict[str, str] = {}
@@ -133,7 +138,9 @@ class Replicator:
             # The vault was put back from an older copy, and the notes weren't.
             await self._run(notes.forget_scanned)
             return
-        self._seq, self._hash, self._bounds = seq, entry_hash, bounds
+        self._seq, self._hash = seq, entry_hash
+        self._bounds = {pack: end for pack, end in bounds.items() if end != RETIRED}
+        self._retired = bounds.keys() - self._bounds.keys()
 
     async def aclose(self) -> None:
         """May be called twice."""
@@ -187,6 +194,33 @@ class Replicator:
             await self._sync_all(self._places)
             return await self._statuses()
 
+    async def drop_retired(self) -> tuple[int, tuple[ReplicaStatus, ...]]:
+        """Bring every replica up to date, then remove from it the packs that the vault no longer has.
+
+        What was pruned or forgotten in the vault stays in its replicas until this is asked for: it is the
+        only thing here that removes anything. A replica that isn't up to date keeps all.
+
+        Returns:
+            how many parts were removed, and how the replicas are.
+
+        Raises:
+            VaultCorrupt: the journal isn't what was written.
+        """
+        removed = 0
+        async with self._lock:
+            await self._scan()
+            await self._sync_all(self._places)
+            for place in self._places:
+                behind = any(place.lacks(pack, end) for pack, end in self._bounds.items())
+                if not place.ready or place.reached() < self._seq or behind:
+                    continue
+                try:
+                    for pack in sorted(self._retired & place.pieces.keys()):
+                        removed += await self._run(partial(place.drop, pack))
+                except S3GCError as error:
+                    self._failed(place, error)
+            return removed, await self._statuses()
+
     async def ensure(self, records: Iterable[BackupRecord], copies: int) -> None:
         """Return when each of these backups is durable in ``copies`` places, the vault being one of them.
 
@@ -207,6 +241,10 @@ class Replicator:
             await self._scan()
             for record in wanted:
                 pack, offset, length = parse_location(record.location)
+                if pack in self._retired:
+                    raise VaultError(
+                        f"the backup of {record.key!r} was moved or removed: ask for its new record"
+                    )
                 self._bounds[pack] = max(self._bounds.get(pack, 0), offset + length)
             now = self._clock.monotonic()
             healthy = [place for place in self._places if place.retry_at <= now]
@@ -229,13 +267,16 @@ class Replicator:
                 await self._sync(place)
                 place.error = None
             except S3GCError as error:
-                # What it has is found out anew next time: an answer may have been lost.
-                place.ready = False
-                place.error = str(error)
-                place.retry_at = self._clock.monotonic() + RETRY_SECONDS
-                get_logger().error("replica_failed", replica=place.url, problem=str(error))
+                self._failed(place, error)
 
         await each(places, sync)
+
+    def _failed(self, place: Place, error: S3GCError) -> None:
+        """What it has is found out anew next time: an answer may have been lost."""
+        place.ready = False
+        place.error = str(error)
+        place.retry_at = self._clock.monotonic() + RETRY_SECONDS
+        get_logger().error("replica_failed", replica=place.url, problem=str(error))
 
     async def _sync(self, place: Place) -> None:
         if not place.ready:
@@ -260,7 +301,7 @@ class Replicator:
     async def _send_packs(self, place: Place, packs: Iterable[str]) -> None:
         lacking: list[tuple[str, list[Span]]] = []
         for pack in list(packs):
-            lacks = place.lacks(pack, self._bounds[pack])
+            lacks = place.lacks(pack, self._bounds.get(pack, 0))  # 0: retired
             if not lacks:
                 continue
             start, end = lacks[0][0], lacks[-1][1]
@@ -338,8 +379,14 @@ class Replicator:
                 if entry.seq != self._seq + 1:
                     raise VaultCorrupt(f"journal entry {self._seq + 1}: missing; run `audit verify`")
                 for pack, end in places_in(entry.data):
-                    changed[pack] = max(changed.get(pack, 0), end)
-                    self._bounds[pack] = max(self._bounds.get(pack, 0), end)
+                    if pack not in self._retired:
+                        changed[pack] = self._bounds[pack] = max(self._bounds.get(pack, 0), end)
+                if entry.event == PACK_RETIRED:
+                    pack = str(entry.data["pack"])
+                    self._retired.add(pack)
+                    self._bounds.pop(pack, None)
+                    self.problems.pop(pack, None)
+                    changed[pack] = RETIRED
                 self._seq, self._hash = entry.seq, entry.hash
                 count += 1
                 if count % SCAN_ENTRIES == 0:
@@ -349,9 +396,7 @@ class Replicator:
 
     async def _note_scanned(self, changed: dict[str, int]) -> dict[str, int]:
         notes = self._require_notes()
-        # What a record told beyond the journal goes in as well: an upper bound of whole frames all the same.
-        bounds = {pack: self._bounds[pack] for pack in changed}
-        await self._run(lambda: notes.note_scanned(self._seq, self._hash, bounds))
+        await self._run(lambda: notes.note_scanned(self._seq, self._hash, changed))
         return {}
 
     async def _hash_at(self, seq: int) -> str | None:
