@@ -133,7 +133,7 @@ def deleting(oracle: Oracle, process: Process, key: str, version: Version, calle
     for where, began, _ in () if eyes.garbled else oracle.names(key):
         if began <= backed:
             oracle.broken("P1", "{} is deleted, and {} named it before the fence", key, where)
-    _same_version(oracle, process, operation, key, version, record)
+    _same_version(oracle, operation, key, version, record)
     _lease(oracle, process, operation, key, called)
     for why in _holds(oracle, process, operation):
         oracle.broken("P6", "{} is deleted, although {}", key, why)
@@ -193,12 +193,7 @@ def _disagreements(oracle: Oracle, process: Process, operation: Operation) -> li
 
 
 def _same_version(
-    oracle: Oracle,
-    process: Process,
-    operation: Operation,
-    key: str,
-    version: Version,
-    record: BackupRecord,
+    oracle: Oracle, operation: Operation, key: str, version: Version, record: BackupRecord
 ) -> None:
     info = version.info
     same_bytes = (info.etag, info.size, digest(version.body)) == (record.etag, record.size, record.sha256)
