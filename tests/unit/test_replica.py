@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+import zstandard
 from attrs import evolve
 
 from fixtures_replica import (
@@ -26,11 +27,14 @@ from s3gc.errors import ConfigError, StoreError, VaultCorrupt, VaultError
 from s3gc.model import BackupRecord, JournalDraft
 from s3gc.testing.vault_contract import OPERATION, STORE_URL, add, backed_up, read, store
 from s3gc.vault import LocalVault, _encode
+from s3gc.vault._chain import link
 from s3gc.vault.packs import location_of, parse_location
+from s3gc.vault.records import canonical, time_to_text
 from s3gc.vault.replica import FolderRemote, fetch, open_remote, open_replicator
 from s3gc.vault.replica import _remote as remotes
+from s3gc.vault.replica import _segments as segments
 from s3gc.vault.replica._names import cut, missing, parse_piece, parse_segment, reach
-from s3gc.vault.replica._segments import places_in
+from s3gc.vault.replica._segments import line_of, pack_lines, places_in, rows_in, unpack_lines
 
 pytestmark = pytest.mark.anyio
 
@@ -62,7 +66,7 @@ def test_stretches() -> None:
     assert missing([(6, 9)], (0, 5)) == [(0, 5)]
     assert reach([(2, 4), (0, 2), (5, 9)]) == 4
     assert reach([(1, 4)]) == 0
-    assert list(cut([(0, 5), (9, 10)], 2)) == [(0, 2), (2, 4), (4, 5), (9, 10)]
+    assert list(cut([(0, 5), (7, 6), (9, 10)], 2)) == [(0, 2), (2, 4), (4, 5), (9, 10)]
 
 
 @pytest.mark.parametrize(
@@ -447,6 +451,105 @@ async def test_a_changed_journal_does_not_go_out(vault: LocalVault) -> None:
         await replicator.sync()
     assert remote.objects == {}
     await replicator.aclose()
+
+
+@pytest.mark.parametrize("dropped", [False, True])
+@pytest.mark.parametrize("scanned", [False, True])
+async def test_a_broken_chain_does_not_go_out(vault: LocalVault, scanned: bool, dropped: bool) -> None:
+    """An entry that was dropped, or hashes right and follows another one; found before or after it was read."""
+    await store(vault, {f"k{n}": b"x" for n in range(6)})
+    first = FakeRemote("first")
+    replicator = await replicator_of(vault, first)
+    if scanned:
+        await replicator.sync()
+    await replicator.aclose()
+    bucket = canonical(STORE_URL)
+    entry = (await journal_of(vault))[4]
+    data, other = canonical(dict(entry.data)), "0" * 64
+    at = time_to_text(entry.at)
+    forged = link(bucket, 5, at, entry.operation_id, entry.event, entry.key, data, other)
+    with sqlite3.connect(vault.folder / "journal.sqlite3") as database:
+        database.execute("DROP TRIGGER entries_no_update")
+        database.execute("DROP TRIGGER entries_no_delete")
+        if dropped:
+            database.execute("DELETE FROM entries WHERE seq = 5")
+        else:
+            database.execute("UPDATE entries SET previous = ?, hash = ? WHERE seq = 5", (other, forged))
+    database.close()
+    second = FakeRemote("second")
+    replicator = await replicator_of(vault, second, segment_entries=4)
+    if scanned:
+        (status,) = await replicator.sync()
+        assert "entry 5" in str(status.error)
+    else:
+        with pytest.raises(VaultCorrupt, match="entry 5"):
+            await replicator.sync()
+    assert not any("journal/000000000005" in name for name in second.objects)
+    await replicator.aclose()
+
+
+async def test_only_lines_that_hash_as_the_journal_says_are_written(vault: LocalVault) -> None:
+    await store(vault, {"k": b"x"})
+    (entry,) = await journal_of(vault)
+    bucket = canonical(STORE_URL)
+    assert rows_in(line_of(entry, bucket).encode(), (0, 1), bucket)[0][7] == entry.hash
+    for changed in (evolve(entry, key="l"), evolve(entry, data={}), evolve(entry, hash="0" * 64)):
+        with pytest.raises(VaultCorrupt, match="entry 1"):
+            line_of(changed, bucket)
+
+
+def test_a_segment_that_is_no_segment() -> None:
+    good = pack_lines(b"line\n" * 1000)
+    assert unpack_lines(good) == b"line\n" * 1000
+    for wrong in (
+        b"",
+        b"nonsense",
+        good[:-1],
+        good + b"x",
+        good + good,
+        zstandard.compress(b"no checksum"),
+        zstandard.ZstdCompressor(write_checksum=True, write_content_size=False).compress(b"no size"),
+    ):
+        with pytest.raises(VaultCorrupt):
+            unpack_lines(wrong)
+
+
+def test_a_segment_that_would_fill_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    bomb = pack_lines(bytes(100_000))
+    monkeypatch.setattr(segments, "TEXT_MAX_BYTES", 99_999)
+    with pytest.raises(VaultCorrupt, match="declares 100000 bytes"):
+        unpack_lines(bomb)
+    with pytest.raises(VaultError, match="aren't replicated"):
+        pack_lines(bytes(100_000))
+
+
+async def test_lines_out_of_their_place_are_found(vault: LocalVault) -> None:
+    await store(vault, {f"k{n}": b"x" for n in range(3)})
+    bucket = canonical(STORE_URL)
+    one, two, three = [line_of(entry, bucket).encode() for entry in await journal_of(vault)]
+    assert len(rows_in(one + two + three, (0, 3), bucket)) == 3
+    other = evolve((await journal_of(vault))[1], previous="0" * 64)
+    forged = link(
+        bucket,
+        2,
+        time_to_text(other.at),
+        other.operation_id,
+        other.event,
+        other.key,
+        canonical(dict(other.data)),
+        other.previous,
+    )
+    for lines in (
+        one + two,
+        two + one + three,
+        one + two + three + three,
+        one + line_of(evolve(other, hash=forged), bucket).encode() + three,
+        one + two.replace(b'"key":"k1"', b'"key":"k2"') + three,
+        one + b"{}\n" + three,
+        one + two[:-2] + b"\n" + three,
+    ):
+        with pytest.raises(VaultCorrupt):
+            rows_in(lines, (0, 3), bucket)
 
 
 async def test_a_pack_that_is_gone_is_told(vault: LocalVault, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -75,7 +75,7 @@ def reach(have: Iterable[Span]) -> int:
 
 
 def cut(spans: Iterable[Span], most: int) -> Iterator[Span]:
-    """The same stretches in pieces of at most ``most``."""
+    """The same stretches in pieces of at most ``most``; none for one that ends before it begins."""
     for begin, end in spans:
         for at in range(begin, end, most):
             yield at, min(at + most, end)

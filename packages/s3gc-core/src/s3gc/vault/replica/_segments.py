@@ -114,7 +114,7 @@ async def segments(
             if entry.seq > span[1]:
                 break
             if entry.seq != at + 1 or (last and entry.previous != last):
-                raise VaultCorrupt(f"journal entry {at + 1}: the chain is broken here; run `audit verify`")
+                raise VaultCorrupt(f"journal entry {at + 1}: the chain is broken; run `audit verify`")
             line = line_of(entry, bucket_json).encode()
             lines.append(line)
             held += len(line)

@@ -308,7 +308,7 @@ class Replicator:
             sound = await self._run(partial(self._packs.sound, pack, start, end))
             if sound.problem:
                 self.problems[pack] = sound.problem
-            spans = [(begin, min(stop, sound.end)) for begin, stop in lacks if begin < sound.end]
+            spans = [(begin, min(stop, sound.end)) for begin, stop in lacks]  # none behind the damage
             lacking.append((pack, spans))
 
         async def send(lack: tuple[str, list[Span]]) -> None:
@@ -376,8 +376,10 @@ class Replicator:
         count = 0
         async with closing(self._vault.journal.read(after_seq=self._seq)) as entries:
             async for entry in entries:
-                if entry.seq != self._seq + 1:
-                    raise VaultCorrupt(f"journal entry {self._seq + 1}: missing; run `audit verify`")
+                if entry.seq != self._seq + 1 or (self._hash and entry.previous != self._hash):
+                    raise VaultCorrupt(
+                        f"journal entry {self._seq + 1}: the chain is broken; run `audit verify`"
+                    )
                 for pack, end in places_in(entry.data):
                     if pack not in self._retired:
                         changed[pack] = self._bounds[pack] = max(self._bounds.get(pack, 0), end)
