@@ -33,6 +33,7 @@ from s3gc.vault.records import canonical, time_to_text
 from s3gc.vault.replica import FolderRemote, fetch, open_remote, open_replicator
 from s3gc.vault.replica import _remote as remotes
 from s3gc.vault.replica import _segments as segments
+from s3gc.vault.replica import replicator as replicator_module
 from s3gc.vault.replica._names import cut, missing, parse_piece, parse_segment, reach
 from s3gc.vault.replica._segments import line_of, pack_lines, places_in, rows_in, unpack_lines
 
@@ -201,6 +202,38 @@ async def test_ensure_fails_when_a_replica_does_and_takes_another(vault: LocalVa
     await replicator.aclose()
 
 
+@pytest.mark.parametrize("limit", ["NEAR_BYTES", "NEAR_ENTRIES"])
+async def test_ensure_does_not_wait_for_a_replica_that_is_far_behind(
+    vault: LocalVault, monkeypatch: pytest.MonkeyPatch, limit: str
+) -> None:
+    monkeypatch.setattr(_encode, "PACK_ROLL_BYTES", 1000)
+    monkeypatch.setattr(replicator_module, limit, 2)
+    await store(vault, {f"k{n}": noise(900) for n in range(9)})
+    remote = FakeRemote()
+    replicator = await replicator_of(vault, remote)
+    record = (await store(vault, {"now": noise(900)}))["now"]
+    await replicator.ensure([record], 2)
+    assert replicator.copies(record) == 2
+    packs = {found[0] for found in map(parse_piece, remote.objects) if found}
+    assert packs == {parse_location(record.location)[0]}
+    assert replicator.replicated_up_to() == 0
+    (status,) = await replicator.sync()
+    assert (status.whole, replicator.replicated_up_to()) == (True, 10)
+    assert len(remote.sent()) == len(set(remote.sent()))
+    await replicator.aclose()
+    (vault.folder / "replicas.sqlite3").unlink()
+    record = (await store(vault, {"later": noise(900)}))["later"]
+    replicator = await replicator_of(vault, remote)
+    asked = len(remote.requests)
+    await replicator.ensure([record], 2)
+    reads = [name for kind, name in remote.requests[asked:] if kind == "read" and name.startswith("packs")]
+    pack = parse_location(record.location)[0]
+    assert reads
+    assert all(name.startswith(f"packs/{pack}/") for name in reads)  # not all that nobody has read back yet
+    assert (await replicator.sync())[0].whole
+    await replicator.aclose()
+
+
 async def test_what_a_remote_had_before_it_failed_does_not_count(vault: LocalVault) -> None:
     first = (await store(vault, {"a": noise(900)}))["a"]
     remote = FakeRemote()
@@ -317,6 +350,24 @@ async def test_what_a_replica_lost_is_noticed_and_sent_again(vault: LocalVault, 
         (status,) = await again.status()
         await again.aclose()
         assert list(status.problems) == []  # told once
+
+
+async def test_what_was_lost_and_is_there_again_is_read_again(vault: LocalVault) -> None:
+    await store(vault, {"k": noise(500)})
+    remote = FakeRemote()
+    replicator = await replicator_of(vault, remote)
+    await replicator.sync()
+    (name,) = (name for name in remote.objects if name.startswith("packs/"))
+    size = len(remote.objects.pop(name))
+    await replicator.status()
+    remote.objects[name] = bytes(size)
+    (looked,) = await replicator.status()
+    assert looked.unverified == 1
+    await replicator.aclose()
+    replicator = await replicator_of(vault, remote)
+    (status,) = await replicator.sync()
+    assert "with other bytes" in str(status.error)
+    await replicator.aclose()
 
 
 # ---------------------------------------------------------------------------------- what is refused
@@ -456,7 +507,7 @@ async def test_a_changed_journal_does_not_go_out(vault: LocalVault) -> None:
 @pytest.mark.parametrize("dropped", [False, True])
 @pytest.mark.parametrize("scanned", [False, True])
 async def test_a_broken_chain_does_not_go_out(vault: LocalVault, scanned: bool, dropped: bool) -> None:
-    """An entry that was dropped, or hashes right and follows another one; found before or after it was read."""
+    """An entry that was dropped, or hashes right and follows another one; found when read first, or again."""
     await store(vault, {f"k{n}": b"x" for n in range(6)})
     first = FakeRemote("first")
     replicator = await replicator_of(vault, first)

@@ -76,7 +76,7 @@ class Place:
         self.retry_at = 0.0
         self.looked = False
         self.ready = False
-        """Whether it was found to be this vault's, and to keep what it has."""
+        """Whether it was found to be this vault's, to keep what it has, and not to be ahead of it."""
         self._whole: dict[str, int] = {}  # pack → up to where it is right, from its first byte on
         self._notes = notes
         self._folder = folder
@@ -101,7 +101,6 @@ class Place:
                 "a replica could be lost there"
             )
         self.look()
-        self.ready = True
 
     def look(self) -> None:
         """List it, changing nothing. Raises as connect does."""

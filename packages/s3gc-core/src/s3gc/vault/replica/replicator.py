@@ -7,7 +7,7 @@ what the remote lists, so a run can be stopped anywhere.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from functools import partial
@@ -50,6 +50,10 @@ UPLOADS_AT_ONCE = 2
 
 RETRY_SECONDS = 60.0
 """A remote that failed is left alone for so long where enough others do."""
+
+NEAR_BYTES = 256 * 1024 * 1024
+NEAR_ENTRIES = 2 * SEGMENT_ENTRIES
+"""A replica that lacks no more than these is brought up to date whole while a sweep waits for it."""
 
 SCAN_ENTRIES = 10_000
 """After so many entries of the journal it is noted how far it was read."""
@@ -124,6 +128,7 @@ class Replicator:
         self.problems: dict[str, str] = {}
         """Pack → why not all of it can be copied: found in the vault, not in a replica."""
         self._lock = anyio.Lock()  # one run at a time
+        self._scanning = anyio.Lock()
 
     async def open(self) -> None:
         """Read the notes. No remote is asked yet.
@@ -225,6 +230,8 @@ class Replicator:
         """Return when each of these backups is durable in ``copies`` places, the vault being one of them.
 
         The records are those that a commit returned; whether the journal knows them already doesn't matter.
+        A replica that is far behind (NEAR_BYTES, NEAR_ENTRIES) gets their packs only; the rest waits for
+        :meth:`sync`. Until then its journal is older than its packs.
 
         Raises:
             ConfigError: there are fewer places than that.
@@ -246,12 +253,13 @@ class Replicator:
                         f"the backup of {record.key!r} was moved or removed: ask for its new record"
                     )
                 self._bounds[pack] = max(self._bounds.get(pack, 0), offset + length)
+            urgent = {parse_location(record.location)[0] for record in wanted}
             now = self._clock.monotonic()
             healthy = [place for place in self._places if place.retry_at <= now]
-            await self._sync_all(healthy)
+            await self._sync_all(healthy, urgent)
             short = [record for record in wanted if self.copies(record) < copies]
             if short and len(healthy) < len(self._places):
-                await self._sync_all([place for place in self._places if place not in healthy])
+                await self._sync_all([place for place in self._places if place not in healthy], urgent)
                 short = [record for record in wanted if self.copies(record) < copies]
             if short:
                 told = [f"{place.url}: {place.error}" for place in self._places if place.error]
@@ -261,10 +269,10 @@ class Replicator:
                     f"{len(short)} backups ({short[0].key!r} first) are in fewer than {copies} places: {why}"
                 )
 
-    async def _sync_all(self, places: Sequence[Place]) -> None:
+    async def _sync_all(self, places: Sequence[Place], urgent: Collection[str] | None = None) -> None:
         async def sync(place: Place) -> None:
             try:
-                await self._sync(place)
+                await self._sync(place, urgent)
                 place.error = None
             except S3GCError as error:
                 self._failed(place, error)
@@ -278,10 +286,22 @@ class Replicator:
         place.retry_at = self._clock.monotonic() + RETRY_SECONDS
         get_logger().error("replica_failed", replica=place.url, problem=str(error))
 
-    async def _sync(self, place: Place) -> None:
+    async def _sync(self, place: Place, urgent: Collection[str] | None) -> None:
+        """Bring a replica up to date; with ``urgent``, if it is far behind, only these packs."""
         if not place.ready:
             await self._run(place.connect)
-            await self._confirm(place)
+            # Always: a vault put back from an older copy that went on since is another one.
+            last = max(place.segments, key=lambda span: span[1], default=None)
+            if last is not None:
+                await self._confirm_segment(place, last)
+            place.ready = True
+        if urgent is not None and not self._nearly(place):
+            await self._confirm_pieces(place, urgent)
+            await self._send_packs(place, urgent)
+            return
+        for span in sorted(span for span, known in place.segments.items() if not known):
+            await self._confirm_segment(place, span)
+        await self._confirm_pieces(place, list(place.pieces))
         right = [span for span, known in place.segments.items() if known]
         for gap in missing(right, (0, self._seq)):
             async with closing(self._segments(gap)) as cuts:
@@ -325,19 +345,21 @@ class Replicator:
         place.box.create(piece_name(pack, span), data)
         place.note_piece(pack, span)
 
-    async def _confirm(self, place: Place) -> None:
-        """Compare what is there and was never read back from here with the vault."""
-        last = max((span[1] for span in place.segments), default=0)
-        for span, known in sorted(place.segments.items()):
-            if not known or span[1] == last:
-                # The last one always: a vault put back from an older copy that went on is another one.
-                await self._confirm_segment(place, span)
+    def _nearly(self, place: Place) -> bool:
+        """Whether the rest can be sent along while somebody waits."""
+        if self._seq - place.reached() > NEAR_ENTRIES:
+            return False
+        stretches = (stretch for pack, end in self._bounds.items() for stretch in place.lacks(pack, end))
+        return sum(end - begin for begin, end in stretches) <= NEAR_BYTES
+
+    async def _confirm_pieces(self, place: Place, packs: Iterable[str]) -> None:
+        """Compare what is there of these packs, and was never read back from here, with the vault."""
 
         async def confirm(piece: tuple[str, Span]) -> None:
             await self._run(partial(self._confirm_piece, place, *piece))
 
         unknown = [
-            (pack, span) for pack, some in place.pieces.items() for span, known in some.items() if not known
+            (pack, span) for pack in packs for span, known in place.pieces.get(pack, {}).items() if not known
         ]
         await each(sorted(unknown), confirm, workers=UPLOADS_AT_ONCE)
 
@@ -372,6 +394,10 @@ class Replicator:
 
     async def _scan(self) -> None:
         """Learn from the journal's new entries which packs are to be copied, and how far."""
+        async with self._scanning:
+            await self._scan_on()
+
+    async def _scan_on(self) -> None:
         changed: dict[str, int] = {}
         count = 0
         async with closing(self._vault.journal.read(after_seq=self._seq)) as entries:
