@@ -151,6 +151,8 @@ def test_a_bomb_takes_bounded_memory_and_time(name: str) -> None:
 def test_a_picture_beyond_the_limits_is_refused_before_it_is_made() -> None:
     assert not Shape(4, 8, False, 16_383, 16_383).allowed()
     assert not Shape(1, 8, False, 16_384, 1).allowed()
+    assert not Shape(1, 8, False, 1, 16_384).allowed()
+    assert not Shape(3, 8, False, 10, 10, 1025).allowed()
     assert Shape(4, 8, False, 4096, MAX_PIXEL_BYTES // 4 // 4096).allowed()
     assert not Shape(4, 8, False, 4096, MAX_PIXEL_BYTES // 4 // 4096 + 1).allowed()
 
@@ -172,6 +174,17 @@ def test_a_body_gives_no_more_than_its_object() -> None:
     with pytest.raises(VaultCorrupt):
         CODECS["deflate-1"].decode(nested, len(stream) - 1)
     assert time.process_time() - start < 5
+
+
+def test_a_picture_that_comes_out_larger_than_its_header_says_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    data = files.jpegs()[0]
+    body = CODECS["jpeg-lepton-1"].encode(data)
+    assert body is not None
+    monkeypatch.setattr("s3gc_codecs._lepton.expand", lambda lepton, most: bytes(most + 1))
+    with pytest.raises(VaultCorrupt, match="more comes out"):
+        CODECS["jpeg-lepton-1"].decode(body, len(data))
 
 
 def test_a_body_whose_pieces_multiply_is_refused() -> None:
@@ -247,10 +260,24 @@ def test_a_body_of_another_zlib_is_named(monkeypatch: pytest.MonkeyPatch) -> Non
         CODECS["deflate-1"].decode(body, len(data))
 
 
-def test_pixels_whose_shape_lies_are_refused() -> None:
+def test_pixels_whose_shape_lies_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before anything is decoded, whatever the WebP itself says."""
     rows = files.picture("RGB", 32, 32).tobytes()
     webp = to_webp(rows, Shape(3, 8, False, 32, 32))
-    for width, height, pad in ((16_383, 16_383, 0), (32, 31, 0), (0, 0, 0), (32, 32, 2000)):
-        body = bomb_body((Pixels(3, 8, False, width, height, pad, False, webp, b""),))
-        with pytest.raises(VaultCorrupt):
-            CODECS["raster-webp-1"].decode(body, len(rows))
+
+    def decode(
+        width: int, height: int, pad: int = 0, bpp: int = 3, depth: int = 8, filtered: bool = False
+    ) -> bytes:
+        body = bomb_body(
+            (Pixels(bpp, depth, False, width, height, pad, filtered, webp, bytes(height * pad)),)
+        )
+        return CODECS["raster-webp-1"].decode(body, len(rows))
+
+    with pytest.raises(VaultCorrupt, match="another size"):
+        decode(32, 31)
+    monkeypatch.setattr("s3gc_codecs._pixels.Image", None)
+    for shape in ((16_383, 16_383), (33, 32), (0, 0), (32, 0), (1, 1, 2000), (32, 32, 0, 5)):
+        with pytest.raises(VaultCorrupt, match="isn't allowed"):
+            decode(*shape)
+    with pytest.raises(VaultCorrupt, match="isn't allowed"):
+        decode(32, 32, depth=4)

@@ -27,6 +27,11 @@ HARM = Policy("harm", (Rule("xz-1", ("text", "other")),), 3)
 """Sends everything to the codec of codec_doubles."""
 
 
+def search_path() -> str:
+    """Where workers find codec_doubles, before whatever was there."""
+    return os.pathsep.join(filter(None, (str(TESTS), os.environ.get("PYTHONPATH"))))
+
+
 @pytest.fixture(params=["asyncio", "trio"])
 def anyio_backend(request: pytest.FixtureRequest) -> str:
     return str(request.param)
@@ -34,7 +39,7 @@ def anyio_backend(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def doubles(monkeypatch: pytest.MonkeyPatch) -> str:
-    monkeypatch.setenv("PYTHONPATH", str(TESTS))
+    monkeypatch.setenv("PYTHONPATH", search_path())
     return "codec_doubles:doubles"
 
 
@@ -224,7 +229,7 @@ anyio.run(main)
 def parent(request: pytest.FixtureRequest) -> Iterator[subprocess.Popen[str]]:
     with subprocess.Popen(
         [sys.executable, "-c", PARENT, request.param],
-        env={**os.environ, "PYTHONPATH": str(TESTS)},
+        env={**os.environ, "PYTHONPATH": search_path()},
         stdout=subprocess.PIPE,
         text=True,
     ) as process:

@@ -1,6 +1,4 @@
-"""Every limit of the codecs, in one place. What goes beyond one stays as it is; nothing is decoded to
-find out.
-"""
+"""Every limit of the codecs, in one place. What goes beyond one stays as it is."""
 
 from __future__ import annotations
 
@@ -10,9 +8,7 @@ MAX_OBJECT_BYTES: Final = 64 * 1024 * 1024
 """Objects above it are no codec's: everything here works in memory."""
 
 MAX_INFLATED_BYTES: Final = 192 * 1024 * 1024
-"""What all streams of one object may inflate to, nested ones included: at most three times the largest
-object.
-"""
+"""What all streams of one object may inflate to, nested ones included: three of the largest."""
 
 MAX_STREAM_RATIO: Final = 1032
 """One deflate stream can't expand further (zlib's technical notes); what claims to is not one."""

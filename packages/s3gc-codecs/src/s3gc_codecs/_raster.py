@@ -1,6 +1,4 @@
-"""Where the pixels of uncompressed pictures lie: BMP, TIFF, PNM. Headers are read with suspicion and
-never believed.
-"""
+"""Where the pixels of uncompressed pictures lie: BMP, TIFF, PNM. Headers are never believed."""
 
 from __future__ import annotations
 
@@ -27,8 +25,8 @@ class Raster:
 
 
 def locate(data: bytes) -> Raster | None:
-    """The picture in the file, or None: another kind, compressed, too large, or it says more than it
-    holds.
+    """The picture in the file, or None: another kind, compressed, too large, or one that says more
+    than it has.
     """
     try:
         if data[:2] == b"BM":

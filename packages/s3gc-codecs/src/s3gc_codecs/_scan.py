@@ -1,7 +1,7 @@
 """Finds what is compressed inside an object, and cuts it into pieces.
 
-Everything that looks like a stream is tried, wherever it stands; what isn't one, or doesn't come back,
-stays verbatim.
+Everything that looks like a stream is tried, wherever it stands; what isn't one stays verbatim, and so does
+what doesn't come back.
 """
 
 from __future__ import annotations

@@ -59,9 +59,7 @@ POLICIES: Final[Mapping[str, Policy]] = {
         ),
     )
 }
-"""``plain``: zstd only. ``fast``: Lepton, else zstd. ``full``: whatever is smallest, at a tenth of the
-speed.
-"""
+"""``plain``: zstd only. ``fast``: Lepton, else zstd. ``full``: whatever is smallest."""
 
 _MAGIC: Final = (
     (b"\xff\xd8\xff", "jpeg"),
@@ -93,9 +91,7 @@ CLASSES: Final = frozenset(
 
 
 def classify(data: bytes) -> str:
-    """One of CLASSES. ``packed`` is what no codec helps: GIF, WebP, sound, video, other compressors'
-    files.
-    """
+    """One of CLASSES. ``packed`` is what no codec helps: GIF, WebP, sound, video, archives."""
     start = data[:_LOOK]
     for magic, kind in _MAGIC:
         if start.startswith(magic):
