@@ -25,6 +25,7 @@ from pathlib import Path
 import zstandard
 from attrs import define, frozen
 from PIL import Image
+
 from s3gc_codecs import POLICIES, Policy, classify, codecs
 from s3gc_codecs._exact import ExactCodec
 

@@ -94,6 +94,17 @@ def text(size: int, seed: int = 3) -> bytes:
     return out.getvalue()[:size].encode()
 
 
+def table(rows: int, seed: int = 5) -> bytes:
+    """Lines of a CSV, which xz makes smaller than zstd does."""
+    draw = random.Random(seed)
+    out, when = [], 1_700_000_000
+    for row in range(rows):
+        when += draw.randrange(90)
+        state = draw.choice(("open", "closed", "held"))
+        out.append(f"{row},{when},{state},{draw.gauss(50, 9):.2f},user{draw.randrange(900):04d}@example.com")
+    return "\n".join(out).encode()
+
+
 def pdf(*, jpeg: bytes, level: int = 9) -> bytes:
     """Streams of text and a photo, as a PDF has them."""
     parts = [b"%PDF-1.4\n%\xe2\xe3\xcf\xd3\n"]

@@ -21,8 +21,10 @@ from s3gc_codecs import POLICIES, classify, codecs
 from s3gc_codecs import _container as container
 from s3gc_codecs._container import Deflate, Pixels, Verbatim
 from s3gc_codecs._deflate import Params, deflate
+from s3gc_codecs._lepton import expand, squeeze
 from s3gc_codecs._limits import MAX_INFLATED_BYTES, MAX_OBJECT_BYTES, MAX_PIXEL_BYTES
 from s3gc_codecs._pixels import Shape, from_webp, to_webp
+from s3gc_codecs._raster import locate
 
 CODECS = {codec.name: codec for codec in codecs()}
 TESTS = Path(__file__).parents[1]
@@ -148,6 +150,16 @@ def test_a_bomb_takes_bounded_memory_and_time(name: str) -> None:
     assert seconds < 60
 
 
+def test_a_raster_that_says_more_than_it_has_is_not_looked_at() -> None:
+    for data in files.rasters():
+        found = locate(data)
+        assert found is not None
+        end = found.offset + found.shape.size
+        assert locate(data[: end - 1]) is None
+    for bomb in (bmp_bomb, tiff_bomb, pnm_bomb):
+        assert locate(bomb()) is None
+
+
 def test_a_picture_beyond_the_limits_is_refused_before_it_is_made() -> None:
     assert not Shape(4, 8, False, 16_383, 16_383).allowed()
     assert not Shape(1, 8, False, 16_384, 1).allowed()
@@ -185,6 +197,21 @@ def test_a_picture_that_comes_out_larger_than_its_header_says_is_refused(
     monkeypatch.setattr("s3gc_codecs._lepton.expand", lambda lepton, most: bytes(most + 1))
     with pytest.raises(VaultCorrupt, match="more comes out"):
         CODECS["jpeg-lepton-1"].decode(body, len(data))
+
+
+def test_lepton_is_asked_for_its_size_before_it_decodes(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = files.jpegs()[0]
+    piece = squeeze(data, compare=False)
+    assert piece is not None
+    assert expand(piece.lepton, len(data)) == data
+    monkeypatch.setattr("s3gc_codecs._lepton.lepton_jpeg_python", None)
+    for lepton, most in (
+        (piece.lepton, len(data) - 1),
+        (piece.lepton[:27], len(data)),
+        (b"x" * 100, len(data)),
+    ):
+        with pytest.raises(VaultCorrupt, match="header"):
+            expand(lepton, most)
 
 
 def test_a_body_whose_pieces_multiply_is_refused() -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import lzma
+import os
 import zlib
 from collections.abc import Sequence
 
@@ -17,10 +19,12 @@ from s3gc.errors import VaultCorrupt
 from s3gc.testing.codec_contract import CodecContract
 from s3gc_codecs import classify, codecs
 from s3gc_codecs._bulk import STORED, XZ, ZSTD, pack, unpack
-from s3gc_codecs._container import number
+from s3gc_codecs._container import Deflate, Piece, number, read, write
 from s3gc_codecs._deflate import Params, Search, deflate, inflate
+from s3gc_codecs._limits import MAX_DEPTH
 from s3gc_codecs._pixels import Shape, from_webp, to_webp, unfilter
 from s3gc_codecs._png_filters import refilter
+from s3gc_codecs._scan import Scanner
 
 CODECS = {codec.name: codec for codec in codecs()}
 
@@ -94,7 +98,7 @@ class TestXz(CodecContract):
 
     @pytest.fixture
     def samples(self) -> Sequence[bytes]:
-        return [files.text(60_000)]
+        return [files.table(1500)]
 
 
 @pytest.mark.parametrize("at", range(len(files.pngs())))
@@ -108,10 +112,33 @@ def test_every_kind_of_png_comes_back_smaller(at: int) -> None:
 
 
 def test_the_body_of_xz_is_a_file_of_the_program_xz() -> None:
-    data = files.text(50_000)
+    data = files.table(1500)
     body = CODECS["xz-1"].encode(data)
     assert body is not None
     assert lzma.decompress(body) == data
+    for more in (body, bytes(4), b"x"):  # a second file, its padding, anything else
+        with pytest.raises(VaultCorrupt, match="follows"):
+            CODECS["xz-1"].decode(body + more, len(data))
+
+
+def test_xz_is_for_what_it_makes_smaller_than_zstd() -> None:
+    words = files.text(60_000)
+    assert CODECS["xz-1"].encode(words) is None
+    zstd = zstandard.ZstdCompressor(level=19).compress(words)
+    assert len(zstd) < len(lzma.compress(words, preset=6 | lzma.PRESET_EXTREME))
+
+
+def test_containers_are_opened_three_deep() -> None:
+    data = files.table(1500)
+    for _ in range(6):
+        data = gzip.compress(data + os.urandom(4096), 6, mtime=0)
+
+    def depth(pieces: Sequence[Piece]) -> int:
+        return max(1 + depth(piece.inside) if isinstance(piece, Deflate) else 0 for piece in pieces)
+
+    pieces = Scanner(webp=False, lepton=False).split(data)
+    assert depth(pieces) == MAX_DEPTH
+    assert read(write(pieces, zlib.crc32(data)), len(data)) == data
 
 
 def test_what_stands_behind_the_end_of_a_jpeg_is_kept_apart() -> None:
