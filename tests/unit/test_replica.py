@@ -29,7 +29,7 @@ from s3gc.testing.vault_contract import OPERATION, STORE_URL, add, backed_up, re
 from s3gc.vault import LocalVault, _encode
 from s3gc.vault._chain import link
 from s3gc.vault.packs import location_of, parse_location
-from s3gc.vault.records import canonical, time_to_text
+from s3gc.vault.records import canonical, record_to_json, time_to_text
 from s3gc.vault.replica import FolderRemote, fetch, open_remote, open_replicator
 from s3gc.vault.replica import _remote as remotes
 from s3gc.vault.replica import _segments as segments
@@ -475,9 +475,11 @@ async def test_a_vault_put_back_from_an_older_copy_is_not_replicated_over_the_ne
     await old.aclose()
 
 
-async def test_damage_in_the_vault_is_told_and_does_not_go_out(vault: LocalVault, tmp_path: Path) -> None:
+@pytest.mark.parametrize("at", [100, -200])
+async def test_damage_in_the_vault_is_told_and_does_not_go_out(vault: LocalVault, at: int) -> None:
+    """In a frame's header, and in what it holds."""
     records = await store(vault, {f"k{n}": noise(500) for n in range(3)})
-    damaged_pack(vault, records["k1"], at=400)
+    damaged_pack(vault, records["k1"], at=at)
     remote = FakeRemote()
     replicator = await replicator_of(vault, remote)
     (status,) = await replicator.sync()
@@ -536,6 +538,18 @@ async def test_a_broken_chain_does_not_go_out(vault: LocalVault, scanned: bool, 
         with pytest.raises(VaultCorrupt, match="entry 5"):
             await replicator.sync()
     assert not any("journal/000000000005" in name for name in second.objects)
+    await replicator.aclose()
+
+
+async def test_a_journal_without_its_beginning_does_not_go_out(vault: LocalVault) -> None:
+    await store(vault, {f"k{n}": b"x" for n in range(3)})
+    with sqlite3.connect(vault.folder / "journal.sqlite3") as database:
+        database.execute("DROP TRIGGER entries_no_delete")
+        database.execute("DELETE FROM entries WHERE seq = 1")
+    database.close()
+    replicator = await replicator_of(vault, FakeRemote())
+    with pytest.raises(VaultCorrupt, match="entry 1"):
+        await replicator.sync()
     await replicator.aclose()
 
 
@@ -714,6 +728,38 @@ async def test_a_last_segment_that_is_missing_cannot_be_known(vault: LocalVault,
     assert back.report.unnamed_bytes > 500
 
 
+async def test_a_segment_of_another_history_is_left_out(vault: LocalVault, tmp_path: Path) -> None:
+    """Whole in itself, and it doesn't follow what stands before it."""
+    await store(vault, {f"k{n}": b"x" for n in range(4)})
+    remote = FakeRemote()
+    replicator = await replicator_of(vault, remote)
+    await replicator.sync()
+    await replicator.aclose()
+    entry, bucket = (await journal_of(vault))[3], canonical(STORE_URL)
+    other, at = "0" * 64, time_to_text(entry.at)
+    data = canonical(dict(entry.data))
+    forged = link(bucket, 4, at, entry.operation_id, entry.event, entry.key, data, other)
+    line = line_of(evolve(entry, previous=other, hash=forged), bucket)
+    name = "journal/000000000004-000000000004.jsonl.zst"
+    assert name in remote.objects
+    remote.objects[name] = pack_lines(line.encode())
+    report = await fetch(remote, tmp_path / "back", clock=SystemClock())
+    assert report.entries == 3
+    assert f"{name}: entry 4 doesn't follow the one before it" in report.problems
+
+
+async def test_a_piece_that_changes_while_it_is_fetched(vault: LocalVault, tmp_path: Path) -> None:
+    await store(vault, {"k": noise(500)})
+    remote = FakeRemote()
+    replicator = await replicator_of(vault, remote)
+    await replicator.sync()
+    await replicator.aclose()
+    read_whole = remote.read
+    remote.read = lambda name: read_whole(name)[: -1 if name.endswith(".part") else None]  # type: ignore
+    report = await fetch(remote, tmp_path / "back", clock=SystemClock())
+    assert any("it holds" in problem for problem in report.problems)
+
+
 async def test_a_fetch_that_was_stopped_goes_on(vault: LocalVault, tmp_path: Path) -> None:
     await store(vault, {f"k{n}": noise(900) for n in range(5)})
     remote = FakeRemote()
@@ -881,6 +927,8 @@ async def test_a_retired_pack_is_missed_by_nobody(
     if replicated:
         await replicator.sync()
     new = await retire(vault, pack, records[1:])
+    old = record_to_json(records[0])  # entries of later may speak of it
+    await vault.journal.append([JournalDraft("restored", OPERATION, "k0", {"old": old})])
     for _ in range(2):
         (status,) = await replicator.sync()
         assert (status.whole, list(status.problems)) == (True, [])

@@ -180,8 +180,7 @@ class ObstoreRemote:
         with _told(f"list {self.url}", missing=f"there is no bucket for {self.url}"):
             for page in obstore.list(self._store, prefix=self._prefix.rstrip("/") or None, chunk_size=1000):
                 for meta in page:
-                    if meta["path"].startswith(self._prefix):
-                        yield meta["path"].removeprefix(self._prefix), meta["size"]
+                    yield meta["path"].removeprefix(self._prefix), meta["size"]
 
     def create(self, name: str, data: bytes) -> None:
         import obstore
