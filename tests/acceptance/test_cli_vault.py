@@ -192,3 +192,41 @@ def test_export(s3gc: Command, place: Place, collected: str) -> None:
         ["--json", "--format", "csv"],
     ):
         assert s3gc("audit", "export", *wrong).code == 2
+
+
+def test_prune_by_the_configuration(s3gc: Command, place: Place, collected: str) -> None:
+    unset = s3gc("vault", "prune")
+    assert unset.code == 2
+    assert "how far back" in unset.stderr
+    path = place.folder / "s3gc.toml"
+    text = path.read_text()
+    path.write_text("vault_retention_days = 1e-9\nrecovery_window_days = 1e-9\n" + text)
+    planned = s3gc("vault", "prune", "--json").document
+    assert (planned["dry_run"], planned["removed"]) == (True, len(ORPHANS))
+    assert s3gc("vault", "ls", "--quiet").stdout.startswith("4 backups")
+    assert s3gc("vault", "prune", "--execute").stdout.startswith("removed 4 backups")
+    assert s3gc("vault", "ls", "--quiet").stdout.startswith("0 backups")
+    assert s3gc("vault", "stats", "--json").document["packs"] == 0
+    assert s3gc("audit", "verify").code == 0
+    run = s3gc("restore", "--prefix", "images/", "--json")
+    assert (run.code, run.document["restored"]) == (1, [])
+    assert "gone for good" in str(run.document["errors"])
+    path.write_text("vault_retention_days = 1\nrecovery_window_days = 2\n" + text)
+    assert s3gc("vault", "prune").code == 2
+
+
+def test_forget(s3gc: Command, place: Place, collected: str) -> None:
+    assert s3gc("vault", "forget", "images/1.jpg").code == 2  # without a reason
+    assert s3gc("vault", "forget", "--reason", "law").code == 2
+    assert s3gc("vault", "forget", "nothing", "--reason", "law").code == 1
+    assert s3gc("vault", "forget", "images/1.jpg", "--reason", "law").stdout.startswith(
+        "would remove 1 backup"
+    )
+    assert s3gc("vault", "cat", "images/1.jpg").code == 0
+    assert s3gc("vault", "forget", "images/1.jpg", "--reason", "law 7", "--execute").code == 0
+    assert s3gc("vault", "cat", "images/1.jpg").code == 1
+    assert "law 7" in s3gc("restore", "--key", "images/1.jpg", "--execute", "--json").stdout
+    assert s3gc("restore", "--prefix", "", "--execute").code == 1  # the others are back
+    assert place.objects() == {key: body for key, body in FILES.items() if key != "images/1.jpg"}
+    shown = s3gc("audit", "export", "--event", "backup_removed", "--key", "images/1.jpg").stdout
+    assert json.loads(shown)["data"]["reason"] == "law 7"

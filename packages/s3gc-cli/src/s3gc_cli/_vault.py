@@ -64,6 +64,38 @@ def drill(
     raise typer.Exit(run(settings, lambda session: vault.drill(session, objects=objects)))
 
 
+Execute = Annotated[bool, typer.Option("--execute/--dry-run", help="Remove them, or only say what would go.")]
+
+
+@vault.command(short_help="Remove backups whose time is over.")
+@with_globals
+def prune(settings: Settings, execute: Execute = False) -> None:
+    """Remove backups older than vault_retention_days whose object went before, too. Dry-run by default."""
+    from s3gc_cli._commands import vault
+    from s3gc_cli._run import run
+
+    raise typer.Exit(run(settings, lambda session: vault.prune(session, execute=execute)))
+
+
+@vault.command(short_help="Erase every backup of one object for ever.")
+@with_globals
+def forget(
+    settings: Settings,
+    reason: Annotated[str, typer.Option("--reason", help="Why. Stands in the journal for ever.")],
+    key: Annotated[str | None, typer.Argument(metavar="KEY", show_default=False)] = None,
+    key_json: KeyJson = None,
+    execute: Execute = False,
+) -> None:
+    """Erase every backup of one object for ever; the journal keeps that there was one. Dry-run by default."""
+    from s3gc_cli._commands import vault
+    from s3gc_cli._run import run
+
+    chosen = vault.Choice(key, key_json)
+    raise typer.Exit(
+        run(settings, lambda session: vault.forget(session, chosen, reason=reason, execute=execute))
+    )
+
+
 @vault.command(short_help="Make a lost journal anew from the packs.")
 @with_globals
 def rebuild(

@@ -516,11 +516,20 @@ class Vault(abc.ABC):
     def session(self, operation_id: str) -> AbstractAsyncContextManager[BackupSession]:
         """Begin to back up."""
 
-    @abc.abstractmethod
-    def read(self, record: BackupRecord) -> AsyncIterator[bytes]:
-        """The object's bytes.
+    async def locate(self, record: BackupRecord) -> BackupRecord:
+        """The record with the place where its backup is now; for a vault that moves none, as it is.
 
         Raises:
+            BackupGone: it was removed on purpose.
+        """
+        return record
+
+    @abc.abstractmethod
+    def read(self, record: BackupRecord) -> AsyncIterator[bytes]:
+        """The object's bytes, wherever the backup was moved to since the record was made.
+
+        Raises:
+            BackupGone: it was removed on purpose.
             VaultCorrupt: at the latest at the end, when they aren't the very bytes.
         """
 

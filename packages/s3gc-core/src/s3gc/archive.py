@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import timedelta
 from pathlib import Path
 
 import pluggy
@@ -14,9 +15,17 @@ from s3gc import _threads, lease
 from s3gc.abc import Vault
 from s3gc.clock import Clock, SystemClock
 from s3gc.config import Config
-from s3gc.errors import ConfigError, NoSuchBucket
+from s3gc.errors import ConfigError, NoSuchBucket, VaultError
 from s3gc.hooks import plugin_manager
-from s3gc.model import AuditResult, BackupRecord, ExtractReport, RebuildReport, ScrubReport, VaultStats
+from s3gc.model import (
+    AuditResult,
+    BackupRecord,
+    ExtractReport,
+    RebuildReport,
+    RemovalReport,
+    ScrubReport,
+    VaultStats,
+)
 from s3gc.opening import folder_of, store_of, vault_of
 from s3gc.vault.browse import Stored, Wanted, latest, versions
 from s3gc.vault.checkpoints import (
@@ -28,6 +37,8 @@ from s3gc.vault.checkpoints import (
 )
 from s3gc.vault.export import Filters, export
 from s3gc.vault.extract import extract
+from s3gc.vault.local import LocalVault
+from s3gc.vault.prune import forget, prune
 from s3gc.vault.scrub import next_share, scrub
 
 
@@ -127,6 +138,43 @@ class Archive:
     def export(self, filters: Filters, form: str = "jsonl") -> AsyncIterator[str]:
         """The journal's entries as text in pieces: ``jsonl`` or ``csv``."""
         return export(self.vault.journal, filters, form)
+
+    # ------------------------------------------------------------------ removing from it
+
+    async def prune(self, *, dry_run: bool = True) -> RemovalReport:
+        """Remove backups that are older than ``vault_retention_days``, as are the deletions of their objects.
+
+        Raises:
+            ConfigError: no retention is set, or not how far back the database can be put.
+            LeaseHeld: a collector works with this vault.
+            VaultError: the vault can't be read or written, or is of a kind that removes nothing.
+        """
+        kept, window = self._config.vault_retention_days, self._config.recovery_window_days
+        if kept is None or window is None:
+            raise ConfigError(
+                "give vault_retention_days, and recovery_window_days: how far back your database can be put"
+            )
+        before = self._clock.now() - timedelta(days=kept)
+        async with self._removing() as vault:
+            reason = f"vault_retention_days = {kept}"
+            return await prune(vault, self._new_id(), before=before, reason=reason, dry_run=dry_run)
+
+    async def forget(self, key: str, reason: str, *, dry_run: bool = True) -> RemovalReport:
+        """Remove every backup of a key, for ever. The journal keeps that there was one, and the reason.
+
+        Raises:
+            LeaseHeld: a collector works with this vault.
+            VaultError: there is none, an open operation may need it, or the reason is empty.
+        """
+        async with self._removing() as vault:
+            return await forget(vault, self._new_id(), key, reason=reason, dry_run=dry_run)
+
+    @asynccontextmanager
+    async def _removing(self) -> AsyncIterator[LocalVault]:
+        if not isinstance(self.vault, LocalVault):
+            raise VaultError(f"{type(self.vault).__name__} is not a vault in a folder: it removes nothing")
+        async with lease.hold(self._folder / "collector.lock"):
+            yield self.vault
 
     # ------------------------------------------------------------------ opening
 

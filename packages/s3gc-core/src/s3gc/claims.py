@@ -11,7 +11,7 @@ from datetime import timedelta
 import anyio
 
 from s3gc import journal_events
-from s3gc.errors import AmbiguousKey, S3GCError
+from s3gc.errors import AmbiguousKey, BackupGone, S3GCError
 from s3gc.model import BackupRecord, JournalDraft
 from s3gc.parts import Parts
 from s3gc.putback import put_back_if_missing
@@ -128,7 +128,10 @@ async def _is_there(parts: Parts, key: str, operation_id: str) -> bool:
     record = await _removed(parts, key)
     if record is None:
         return False
-    written = await put_back_if_missing(parts, record)
+    try:
+        written = await put_back_if_missing(parts, record)
+    except BackupGone:
+        return False  # long deleted, and its backup, too
     if written is not None:  # else somebody uploaded it meanwhile
         data = {"why": "claimed", "etag": written.etag}
         await parts.vault.journal.append([JournalDraft(journal_events.RESURRECTED, operation_id, key, data)])

@@ -12,7 +12,7 @@ from attrs import evolve
 from s3gc import journal_events
 from s3gc._pool import each
 from s3gc.abc import RESERVED_PREFIX
-from s3gc.errors import S3GCError
+from s3gc.errors import BackupGone, S3GCError
 from s3gc.model import BackupRecord, DeleteOutcome, DrillReport, JournalDraft, ObjectInfo
 from s3gc.parts import Parts
 from s3gc.putback import digest_of
@@ -97,8 +97,12 @@ async def _choose(parts: Parts, objects: int, chance: Random) -> list[BackupReco
 async def _backups(parts: Parts, after: int) -> AsyncIterator[tuple[int, BackupRecord]]:
     async for entry in parts.vault.journal.read(events=journal_events.BACKUPS, after_seq=after):
         record = record_from_json(entry.data["backup"])
-        if record.size <= MOST_BYTES:
-            yield entry.seq, record
+        if record.size > MOST_BYTES:
+            continue
+        try:
+            yield entry.seq, await parts.vault.locate(record)
+        except BackupGone:
+            continue
 
 
 async def _try(parts: Parts, key: str, record: BackupRecord) -> str | None:

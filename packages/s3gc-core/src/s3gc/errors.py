@@ -70,6 +70,10 @@ class VaultCorrupt(VaultError):
     """A pack or the journal is not what was written. Never answered with wrong bytes."""
 
 
+class BackupGone(VaultError):
+    """The backup was removed on purpose: its time was over, or it had to be forgotten. It says which."""
+
+
 class PlanError(S3GCError):
     """A plan file is damaged, of another bucket or configuration, or too old to execute."""
 

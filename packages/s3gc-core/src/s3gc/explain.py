@@ -209,10 +209,15 @@ def _decision(
         ambiguous = [problem for problem in problems if problem.startswith("ambiguous_key")]
         return f"kept: {ambiguous[0]}" if ambiguous else "unknown: the store could not be asked"
     if not exists:
+        gone = ""
         for entry in reversed(history):
+            if entry.event == journal_events.BACKUP_REMOVED:
+                gone = f"; its backup is gone for good since {entry.at.isoformat()}: {entry.data['why']}"
             if entry.event == journal_events.DELETED:
-                return f"deleted by s3gc at {entry.at.isoformat()} in operation {entry.operation_id}"
+                return f"deleted by s3gc at {entry.at.isoformat()} in operation {entry.operation_id}{gone}"
             if entry.event == journal_events.BACKUP_FOUND:
+                if gone:
+                    return f"gone{gone}"
                 return (
                     f"gone, and in the vault: backed up by operation {entry.operation_id}; "
                     "the journal of that time is lost"

@@ -28,6 +28,9 @@ VAULT_REBUILT = "vault_rebuilt"
 VAULT_VERIFIED = "vault_verified"
 DRILLED = "drilled"
 CHECKPOINTED = "checkpointed"
+REPACKED = "repacked"
+BACKUP_REMOVED = "backup_removed"
+PACK_RETIRED = "pack_retired"
 OPERATION_COMPLETED = "operation_completed"
 OPERATION_FAILED = "operation_failed"
 OPERATION_RECOVERED = "operation_recovered"
@@ -67,6 +70,11 @@ CATALOGUE: Mapping[str, str] = {
     "removed again; problems; seconds",
     CHECKPOINTED: "seq and hash of an entry before, at, vault_id, and the operator's signature over them: "
     "format, public_key, signature",
+    REPACKED: "from: a place, and backup: the record with the one where that backup is now",
+    BACKUP_REMOVED: "from: the place of a backup that is gone for good, backup: its record; why: retention "
+    "or erasure; reason: the retention, or a person's words",
+    PACK_RETIRED: "pack: all its backups were moved or removed in the entries before; nobody reads it any "
+    "more",
     OPERATION_COMPLETED: "counts, and seconds that it took",
     OPERATION_FAILED: "error",
     OPERATION_RECOVERED: "what a crash had left open and how it ended",

@@ -430,6 +430,20 @@ class DrillReport:
     seconds: float
 
 
+@frozen
+class RemovalReport:
+    """What a removal of backups did, or with ``dry_run`` would do."""
+
+    operation_id: str
+    dry_run: bool
+    removed: int  # backups
+    moved: int  # backups that stay, and went into another pack
+    packs: int  # written anew or unlinked
+    freed: int  # bytes
+    left: int = 0  # packs of which so little would go that they stay as they are
+    problems: Sequence[str] = ()  # packs that were left as they are, and why
+
+
 # --------------------------------------------------------------------------- reports
 
 

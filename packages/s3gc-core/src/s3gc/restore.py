@@ -104,6 +104,7 @@ async def restore(
             if why is not None:
                 skipped[key] = why
                 return
+            await parts.vault.locate(choice.record)  # it may have been removed on purpose
             if not dry_run:
                 await _put_back(parts, operation_id, choice, live)
             restored.append(key)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from s3gc.archive import Archive
 from s3gc.errors import VaultError
+from s3gc.model import RemovalReport
 from s3gc.vault.browse import Wanted
 from s3gc_cli import _documents
 from s3gc_cli._errors import DONE, FAILED, UsageProblem
@@ -17,6 +18,7 @@ from s3gc_cli._render.vault import (
     drilled,
     extracted,
     rebuilt,
+    removed,
     scrubbed,
     sentence,
     show_errors,
@@ -157,6 +159,29 @@ async def drill(session: Session, *, objects: int) -> int:
         _documents.value(report), line, lambda console: show_problems(console, line, report.problems)
     )
     return DONE if report.ok else FAILED
+
+
+async def prune(session: Session, *, execute: bool) -> int:
+    """Remove what is over its time; 1 when a pack had to stay."""
+    async with opened(session, "reading the journal") as archive:
+        return _removed(session, await archive.prune(dry_run=not execute))
+
+
+async def forget(session: Session, choice: Choice, *, reason: str, execute: bool) -> int:
+    """Erase one object's backups; 1 when a pack had to stay."""
+    wanted = choice.wanted()
+    if wanted.key is None:
+        raise UsageProblem("say which object: KEY or --key-json")
+    async with opened(session, "reading the journal") as archive:
+        return _removed(session, await archive.forget(wanted.key, reason, dry_run=not execute))
+
+
+def _removed(session: Session, report: RemovalReport) -> int:
+    line = removed(report)
+    session.answer(
+        _documents.value(report), line, lambda console: show_problems(console, line, report.problems)
+    )
+    return FAILED if report.problems else DONE
 
 
 async def rebuild(session: Session, *, set_aside: bool) -> int:

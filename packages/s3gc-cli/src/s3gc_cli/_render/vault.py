@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from rich.console import Console
 from rich.text import Text
 
-from s3gc.model import DrillReport, ExtractReport, RebuildReport, ScrubReport, VaultStats
+from s3gc.model import DrillReport, ExtractReport, RebuildReport, RemovalReport, ScrubReport, VaultStats
 from s3gc.vault.browse import Stored
 from s3gc_cli._keys import show_key, show_text
 from s3gc_cli._text import count, size
@@ -55,6 +55,14 @@ def show_problems(console: Console, line: str, problems: Sequence[str]) -> None:
     console.print(Text(line), soft_wrap=True)
     for problem in problems:
         console.print(Text(f"  {show_text(problem)}", style="red"), soft_wrap=True)
+
+
+def removed(report: RemovalReport) -> str:
+    """A removal in one line."""
+    verb = "would remove" if report.dry_run else "removed"
+    line = f"{verb} {count(report.removed, 'backup')} ({size(report.freed)})"
+    line += f", {count(report.packs, 'pack')} written anew or unlinked"
+    return line + (f", {count(len(report.problems), 'problem')}" if report.problems else "")
 
 
 def totals(stats: VaultStats) -> str:

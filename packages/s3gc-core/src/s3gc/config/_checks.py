@@ -388,8 +388,29 @@ def safety(value: object) -> Safety:
     raise ConfigError(f"safety must be a Safety, got {_kind_of_value(value)}: write safety={hint}")
 
 
+def vault_days(name: str) -> Callable[[object], float | None]:
+    """A check of a number of days, more than none; None where there is no such number."""
+
+    def check(value: object) -> float | None:
+        if value is None:
+            return None
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise ConfigError(f"{name} must be a number of days, got {show(value)}")
+        if not 0 < value <= 36_500:
+            raise ConfigError(f"{name} must be more than 0 and at most 36500 days, got {value}")
+        return value
+
+    return check
+
+
 def together(options: Any) -> None:
     """What no option can check alone: options that contradict one another."""
+    kept, window = options.vault_retention_days, options.recovery_window_days
+    if kept is not None and window is not None and kept < window:
+        raise ConfigError(
+            f"vault_retention_days ({kept}) is less than recovery_window_days ({window}): a database that is "
+            "put back that far would name objects whose backups are gone"
+        )
     backend, cdc_url = options.cdc_backend, options.cdc_connection_url
     if backend and not cdc_url:
         raise ConfigError(

@@ -140,6 +140,20 @@ class Draft:
         help=f"The index of references; by default the file {REGISTRY_FILE} in the vault's folder.",
         secret=True,
     )
+    vault_retention_days: float | None = option(
+        _checks.vault_days("vault_retention_days"),
+        None,
+        type="days",
+        env="S3GC_VAULT_RETENTION_DAYS",
+        help="How long `vault prune` leaves the backup of a deleted object. None: for ever.",
+    )
+    recovery_window_days: float | None = option(
+        _checks.vault_days("recovery_window_days"),
+        None,
+        type="days",
+        env="S3GC_RECOVERY_WINDOW_DAYS",
+        help="How far back your database can be put. The vault must reach further.",
+    )
     compression: str = option(
         _checks.compression,
         "zstd",
@@ -337,6 +351,8 @@ def create_config(
     base_urls: Iterable[str] = (),
     s3: Mapping[str, str] | None = None,
     registry_url: str | None = None,
+    vault_retention_days: float | None = None,
+    recovery_window_days: float | None = None,
     compression: str = "zstd",
     replicas: Iterable[str] = (),
     replica_keys: str | Path | None = None,
@@ -371,6 +387,8 @@ def create_config(
         base_urls=base_urls,
         s3={} if s3 is None else s3,
         registry_url=registry_url,
+        vault_retention_days=vault_retention_days,
+        recovery_window_days=recovery_window_days,
         compression=compression,
         replicas=replicas,
         replica_keys=replica_keys,

@@ -80,15 +80,19 @@ def _list(text: str) -> list[str]:
     return [item.strip() for item in text.split(",") if item.strip()]
 
 
-def _number(text: str) -> float:
-    try:
-        return int(text)
-    except ValueError:
-        pass
-    try:
-        return float(text)
-    except ValueError:
-        raise ConfigError(f"S3GC_RETENTION_DAYS must be a number of days, got {_checks.show(text)}") from None
+def _number(name: str) -> Callable[[str], float]:
+    def read(text: str) -> float:
+        """Whole numbers stay whole, so that they are shown as they were written."""
+        try:
+            return int(text)
+        except ValueError:
+            pass
+        try:
+            return float(text)
+        except ValueError:
+            raise ConfigError(f"{name} must be a number of days, got {_checks.show(text)}") from None
+
+    return read
 
 
 def _tables(text: str) -> dict[str, list[str]]:
@@ -151,7 +155,9 @@ _PARSERS: dict[str, Callable[[str], Any]] = {
     "replicas": _list,
     "base_urls": _list,
     "exclude_prefixes": _list,
-    "retention_days": _number,
+    "retention_days": _number("S3GC_RETENTION_DAYS"),
+    "vault_retention_days": _number("S3GC_VAULT_RETENTION_DAYS"),
+    "recovery_window_days": _number("S3GC_RECOVERY_WINDOW_DAYS"),
     "mode": lambda text: text.strip().lower(),
     "cdc_backend": lambda text: text.strip().lower(),
 }

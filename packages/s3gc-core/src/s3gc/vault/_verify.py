@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 
 from s3gc import _threads
 from s3gc.abc import Compressor
-from s3gc.errors import VaultCorrupt, VaultError
+from s3gc.errors import BackupGone, VaultCorrupt, VaultError
 from s3gc.model import BackupRecord, JournalEntry, Share, VaultCheck
 from s3gc.vault._frames import reader_of, stream_record
 from s3gc.vault.packs import PACK_SUFFIX, parse_location
@@ -72,10 +72,12 @@ async def verify_backups(
     bucket: str,
     codecs: Mapping[str, Compressor],
     share: Share | None = None,
+    locate: Callable[[BackupRecord], Awaitable[BackupRecord]] | None = None,
 ) -> VaultCheck:
     """Read and decode the backup of every entry, or of those in a share.
 
-    One that can't be read is a problem, never an error.
+    One that can't be read is a problem, never an error. One that was moved is read where ``locate`` says, one
+    that was removed on purpose isn't looked for.
     """
     checking = _Checking(folder, bucket, codecs)
     batch: list[BackupRecord] = []
@@ -84,9 +86,13 @@ async def verify_backups(
         async for entry in entries:
             try:
                 record = record_from_json(entry.data["backup"])
+                if locate is not None:
+                    record = await locate(record)
                 if share is not None and not in_share(record.location, share):
                     continue
                 checking.backups += 1
+            except BackupGone:
+                continue
             except (KeyError, VaultError) as error:
                 checking.backups += 1
                 checking.note(f"journal entry {entry.seq} holds no backup record: {error}")

@@ -8,8 +8,9 @@ from datetime import datetime
 from attrs import frozen
 
 from s3gc.abc import Vault
+from s3gc.errors import BackupGone
 from s3gc.journal_events import BACKUPS
-from s3gc.model import BackupRecord, JournalEntry
+from s3gc.model import BackupRecord
 from s3gc.vault.records import record_from_json
 
 
@@ -36,7 +37,7 @@ class Stored:
 
 
 async def versions(vault: Vault, wanted: Wanted) -> AsyncIterator[Stored]:
-    """All versions that match, in the journal's order, in constant memory.
+    """All versions that match and are there, in the journal's order, in constant memory.
 
     Raises:
         VaultCorrupt: an entry isn't what was written.
@@ -44,9 +45,14 @@ async def versions(vault: Vault, wanted: Wanted) -> AsyncIterator[Stored]:
     async for entry in vault.journal.read(
         key=wanted.key, prefix=wanted.prefix, operation_id=wanted.operation_id, events=BACKUPS
     ):
-        stored = _stored(entry)
-        if wanted.at is None or stored.record.last_modified <= wanted.at:
-            yield stored
+        record = record_from_json(entry.data["backup"])
+        if wanted.at is not None and record.last_modified > wanted.at:
+            continue
+        try:
+            record = await vault.locate(record)
+        except BackupGone:
+            continue
+        yield Stored(record, entry.operation_id, entry.seq)
 
 
 async def latest(vault: Vault, wanted: Wanted) -> AsyncIterator[Stored]:
@@ -63,7 +69,3 @@ async def latest(vault: Vault, wanted: Wanted) -> AsyncIterator[Stored]:
     async for stored in versions(vault, wanted):
         if chosen[stored.record.key][1] == stored.seq:
             yield stored
-
-
-def _stored(entry: JournalEntry) -> Stored:
-    return Stored(record_from_json(entry.data["backup"]), entry.operation_id, entry.seq)

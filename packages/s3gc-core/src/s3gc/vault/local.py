@@ -20,12 +20,13 @@ from s3gc.abc import BackupSession, Compressor, Vault
 from s3gc.clock import Clock
 from s3gc.compressors.store import StoreCompressor
 from s3gc.errors import ConfigError, VaultCorrupt, VaultError
-from s3gc.journal_events import BACKUPS
+from s3gc.journal_events import BACKUP_REMOVED, BACKUPS
 from s3gc.model import BackupRecord, RebuildReport, Share, VaultCheck, VaultStats
 from s3gc.vault import _fs
 from s3gc.vault._frames import reader_of, stream_record, whole_record
 from s3gc.vault._identity import Identity, read_identity, require_bucket, write_identity
 from s3gc.vault._layout import CHUNK_MAX_BYTES
+from s3gc.vault._moved import Moved
 from s3gc.vault._recovery import TornTail, cut, known_behind, torn_tails
 from s3gc.vault._session import SMALL_OBJECT_BYTES, LocalBackupSession
 from s3gc.vault._verify import verify_backups
@@ -71,6 +72,11 @@ class LocalVault(Vault):
         self._read_only = False
         self._current: PackWriter | None = None  # a pack that the next session may go on with
 
+    @property
+    def packs_folder(self) -> Path:
+        """Where the packs are."""
+        return self._packs
+
     # ------------------------------------------------------------------ opening
 
     async def open(self, store_url: str, *, create: bool = True) -> None:
@@ -91,7 +97,15 @@ class LocalVault(Vault):
             raise
         self.journal: SqliteJournal = journal
         self._open = True
+        self._moved = Moved(journal)
+        try:
+            await self._moved.load()
+        except VaultCorrupt as error:  # it must open all the same, or nobody could audit it
+            get_logger().error("journal_entry_damaged", problem=str(error), vault=self.url)
         if not self._read_only:
+            if journal.problem is None:
+                for pack in sorted(self._moved.retired):  # of a removal that was cut off
+                    await self.retire(pack)
             if journal.problem:
                 get_logger().error("journal_contradicts_head", problem=journal.problem, vault=self.url)
             await self._cut_torn_tails()
@@ -224,11 +238,20 @@ class LocalVault(Vault):
     async def read(self, record: BackupRecord) -> AsyncIterator[bytes]:
         """The object's bytes. One of up to 8 MiB is checked whole before its first byte comes out."""
         self._require_open(writing=False)
+        record = await self.locate(record)
         name, offset, length = parse_location(record.location)
         if length != record.stored_size:
             raise VaultCorrupt(f"the record of {record.key!r} contradicts itself about its length")
         path = self._packs / (name + PACK_SUFFIX)
-        fd = await self._run(lambda: _open_pack(path))
+        try:
+            fd = await self._run(lambda: _open_pack(path))
+        except VaultCorrupt:
+            await self._moved.load()  # another process may have removed the pack meanwhile
+            if name not in self._moved.retired:
+                raise
+            async for piece in self.read(record):
+                yield piece
+            return
         try:
             if record.size <= SMALL_OBJECT_BYTES and length <= record.size + FRAME_EXTRA_BYTES:
                 read = reader_of(fd, ahead=length)
@@ -244,6 +267,29 @@ class LocalVault(Vault):
         finally:
             os.close(fd)
 
+    async def locate(self, record: BackupRecord) -> BackupRecord:
+        self._require_open(writing=False)
+        return await self._moved.locate(record)
+
+    async def retire(self, pack: str) -> None:
+        """Unlink a pack of which the journal says that nobody reads it any more. It may be gone already.
+
+        Raises:
+            VaultError: the journal doesn't say so, or it can't be unlinked.
+        """
+        self._require_open(writing=True)
+        await self._moved.load()
+        if pack not in self._moved.retired:
+            raise VaultError(f"the journal doesn't say that {pack} is no longer needed")
+        path = self._packs / (pack + PACK_SUFFIX)
+
+        def unlink() -> None:
+            if path.exists():
+                path.unlink()
+                _fs.sync_folder(self._packs)
+
+        await self._run(unlink)
+
     async def stats(self) -> VaultStats:
         self._require_open(writing=False)
 
@@ -254,12 +300,14 @@ class LocalVault(Vault):
 
         packs, stored = await self._run(on_disk)
         backups, original = await self.journal.backup_totals(BACKUPS)
-        return VaultStats(packs, backups, stored, original, await self.journal.count())
+        gone, gone_bytes = await self.journal.backup_totals({BACKUP_REMOVED})
+        entries = await self.journal.count()
+        return VaultStats(packs, backups - gone, stored, original - gone_bytes, entries)
 
     async def verify(self, share: Share | None = None) -> VaultCheck:
         self._require_open(writing=False)
         return await verify_backups(
-            self.journal.read(events=BACKUPS), self._packs, self._bucket, self._codecs, share
+            self.journal.read(events=BACKUPS), self._packs, self._bucket, self._codecs, share, self.locate
         )
 
     # ------------------------------------------------------------------ when the journal is lost
