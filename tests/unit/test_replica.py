@@ -29,6 +29,7 @@ from s3gc.testing.vault_contract import OPERATION, STORE_URL, add, backed_up, re
 from s3gc.vault import LocalVault, _encode
 from s3gc.vault._chain import link
 from s3gc.vault.packs import location_of, parse_location
+from s3gc.vault.prune import forget
 from s3gc.vault.records import canonical, record_to_json, time_to_text
 from s3gc.vault.replica import FolderRemote, fetch, open_remote, open_replicator
 from s3gc.vault.replica import _remote as remotes
@@ -941,6 +942,25 @@ async def test_a_retired_pack_is_missed_by_nobody(
     report = await fetch(remote, tmp_path / "back", clock=SystemClock())
     assert report.problems == ()
     assert not (tmp_path / "back" / "packs" / f"{pack}.pack").exists()
+
+
+async def test_what_vault_forget_does_reaches_the_replicas(
+    vault: LocalVault, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_encode, "PACK_ROLL_BYTES", 1000)
+    await store(vault, {f"k{n}": noise(700) for n in range(6)})
+    remote = FakeRemote()
+    replicator = await replicator_of(vault, remote)
+    await replicator.sync()
+    report = await forget(vault, OPERATION, "k2", reason="asked to", dry_run=False)
+    assert report.removed == 1
+    removed, (status,) = await replicator.drop_retired()
+    await replicator.aclose()
+    assert removed > 0
+    assert status.whole
+    back = await fetched(remote, tmp_path / "back")
+    assert back.problems == []
+    assert back.entries == await journal_of(vault)
 
 
 async def test_what_was_forgotten_goes_from_a_replica_when_that_is_asked_for(

@@ -25,9 +25,6 @@ SEGMENT_BYTES = 8 * 1024 * 1024
 TEXT_MAX_BYTES = 64 * 1024 * 1024
 """No segment decodes to more: one entry may be longer than SEGMENT_BYTES, but not than this."""
 
-PACK_RETIRED = "pack_retired"
-"""The event of an entry after which nobody reads the pack that its data names."""
-
 T = TypeVar("T")
 
 _NAMES = ("at", "data", "event", "hash", "key", "operation_id", "previous", "seq")

@@ -19,6 +19,7 @@ from s3gc.abc import Compressor
 from s3gc.clock import Clock
 from s3gc.compressors.store import StoreCompressor
 from s3gc.errors import VaultCorrupt, VaultError
+from s3gc.journal_events import PACK_RETIRED
 from s3gc.vault import _fs
 from s3gc.vault._chain import INSERT, genesis
 from s3gc.vault._head import Head, HeadFile
@@ -40,7 +41,7 @@ from s3gc.vault.replica._names import (
 from s3gc.vault.replica._place import vault_json_in
 from s3gc.vault.replica._remote import Remote
 from s3gc.vault.replica._seal import ReplicaKeys
-from s3gc.vault.replica._segments import PACK_RETIRED, places_in, rows_in, unpack_lines
+from s3gc.vault.replica._segments import places_in, rows_in, unpack_lines
 
 MARKER = ".fetching"
 """In a folder that a fetch began and didn't end: the replica's identity."""

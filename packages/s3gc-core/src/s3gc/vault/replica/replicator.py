@@ -23,6 +23,7 @@ from s3gc._pool import each
 from s3gc.clock import Clock
 from s3gc.config import redact
 from s3gc.errors import ConfigError, S3GCError, VaultCorrupt, VaultError
+from s3gc.journal_events import PACK_RETIRED
 from s3gc.model import BackupRecord
 from s3gc.vault import _fs
 from s3gc.vault.local import PACKS_NAME, LocalVault
@@ -35,7 +36,6 @@ from s3gc.vault.replica._place import Place
 from s3gc.vault.replica._remote import PIECE_BYTES, Remote, open_remote
 from s3gc.vault.replica._seal import ReplicaKeys
 from s3gc.vault.replica._segments import (
-    PACK_RETIRED,
     SEGMENT_ENTRIES,
     Segment,
     closing,
