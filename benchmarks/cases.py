@@ -18,7 +18,8 @@ from benchmarks import measure
 from benchmarks.application import referenced
 from benchmarks.responder.content import SHAPES, key
 from benchmarks.responder.process import Responder
-from s3gc.abc import RESERVED_PREFIX
+from s3gc.lease import LEASE_PREFIX
+from s3gc.owner import FOLDER as OWNER_FOLDER
 
 OBJECT_BYTES = 4096
 AGE_S = 30 * 86_400
@@ -294,7 +295,7 @@ def expect_left(bench: Bench, bucket: str, wanted: frozenset[int]) -> None:
     if left := sorted(census.present - wanted):
         raise WrongResult(f"{len(left)} objects that must be gone are there, e.g. {key(left[0])}")
     # s3gc's own objects stay: its lease and its mark of the owner.
-    others = [key for key in census.some_others if not key.startswith(RESERVED_PREFIX)]
+    others = [key for key in census.some_others if not key.startswith((LEASE_PREFIX, OWNER_FOLDER))]
     _expect("objects of nobody's in the bucket", others, [])
 
 

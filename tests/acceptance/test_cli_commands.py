@@ -94,6 +94,7 @@ def test_quiet_is_one_line_and_no_progress(s3gc: Command) -> None:
     assert run.stderr == ""
 
 
+@pytest.mark.usefixtures("collected")  # there must be a vault to verify
 def test_global_options_stand_on_either_side(s3gc: Command, place: Place) -> None:
     config = str(place.folder / "s3gc.toml")
     before = s3gc("--json", "--config", config, "-q", "audit", "verify")
@@ -295,7 +296,8 @@ def test_explain_a_kept_and_a_deleted_key(s3gc: Command, collected: str) -> None
     assert {verdict["gate"]: verdict["keep"] for verdict in kept["verdicts"]}["referenced"] is True
     gone = s3gc("explain", "--json", "images/1.jpg").document
     assert (gone["exists"], gone["references"]) == (False, [])
-    assert [entry["event"] for entry in gone["history"]] == ["backed_up", "delete_intended", "deleted"]
+    events = ["store_probed", "backed_up", "delete_intended", "deleted"]
+    assert [entry["event"] for entry in gone["history"]] == events
     shown = s3gc("explain", "images/1.jpg").stdout
     assert f"in operation {collected}" in shown
     assert "delete intended" in shown
