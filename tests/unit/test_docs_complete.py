@@ -43,6 +43,7 @@ from s3gc import (
     lease,
     owner,
 )
+from s3gc.archive import Archive
 from s3gc.capabilities import StoreState
 from s3gc.config import OPTIONS
 from s3gc.config._s3 import SETTINGS
@@ -379,6 +380,11 @@ def public_methods(of: type) -> dict[str, str]:
 def test_every_method_of_the_collector_is_documented_with_its_arguments() -> None:
     documented = first_cells(table("docs/embedding.md", "collector"))
     assert sorted(documented) == sorted(f"{name}({text})" for name, text in public_methods(Collector).items())
+
+
+def test_every_method_of_the_archive_is_documented_with_its_arguments() -> None:
+    documented = first_cells(table("docs/embedding.md", "archive"))
+    assert sorted(documented) == sorted(f"{name}({text})" for name, text in public_methods(Archive).items())
 
 
 @pytest.mark.parametrize(
