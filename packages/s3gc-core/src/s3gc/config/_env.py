@@ -153,6 +153,7 @@ _PARSERS: dict[str, Callable[[str], Any]] = {
     "owned_prefixes": _list,
     "sources": _list,
     "replicas": _list,
+    "admin_keys": _list,
     "base_urls": _list,
     "exclude_prefixes": _list,
     "retention_days": _number("S3GC_RETENTION_DAYS"),
