@@ -142,7 +142,7 @@ class Collector:
             return await cycle.collect(parts, await cycle.plan(parts) if plan is None else plan, own_id)
 
     async def latest_plan(self) -> Path | None:
-        """The file of the newest plan that was made with this vault, for ``Plan.load``; None if there is none."""
+        """The file of the newest plan made with this vault, for ``Plan.load``; None if there is none."""
         return await _threads.run(lambda: newest_plan(self._parts.folder))
 
     # ------------------------------------------------------------------ restore
