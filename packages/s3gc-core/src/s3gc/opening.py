@@ -16,6 +16,7 @@ from s3gc.abc import Compressor, Gate, ObjectCoder, ObjectStore, ReferenceSource
 from s3gc.clock import Clock
 from s3gc.compressors.policies import FULL, PLAIN, POLICIES
 from s3gc.config import REGISTRY_FILE, Config, redact
+from s3gc.copies import open_replicas
 from s3gc.derivation import Derivation
 from s3gc.errors import ConfigError
 from s3gc.gates import standard_gates
@@ -55,6 +56,7 @@ async def open_parts(
         vault = vault or vault_of(hook, config, clock)
         stack.push_async_callback(vault.aclose)
         await vault.open(store.url)
+        replicator = await stack.enter_async_context(open_replicas(config, vault, clock))
         folder = folder_of(config)
         await _threads.run(lambda: folder.mkdir(parents=True, exist_ok=True))
         registry = Registry(config.registry_url or str(folder / REGISTRY_FILE))
@@ -83,6 +85,7 @@ async def open_parts(
             new_id=new_id,
             log=get_logger().bind(bucket=store.bucket),
             folder=folder,
+            replicator=replicator,
         )
 
 
