@@ -23,6 +23,7 @@ from s3gc.abc import Gate, ObjectStore, ReferenceSource, Vault
 from s3gc.capabilities import StoreState
 from s3gc.clock import Clock, SystemClock
 from s3gc.config import Config
+from s3gc.copies import catch_up
 from s3gc.drill import drill
 from s3gc.errors import CycleHeld, LeaseHeld, S3GCError
 from s3gc.explain import explain
@@ -136,10 +137,21 @@ class Collector:
             LeaseHeld: another collector is at work.
             LeaseLost: another host took over while this one was paused; it settles what is open.
         """
-        async with self._operation(writes=self._parts.config.mode is Mode.EXECUTE, own_id=own_id) as parts:
-            if not_since is not None:
-                await cycle.not_since(parts, not_since)
-            return await cycle.collect(parts, await cycle.plan(parts) if plan is None else plan, own_id)
+        mode = self._parts.config.mode
+        try:
+            async with self._operation(writes=mode is Mode.EXECUTE, own_id=own_id) as parts:
+                if not_since is not None:
+                    await cycle.not_since(parts, not_since)
+                made = await cycle.plan(parts) if plan is None else plan
+                report = await cycle.collect(parts, made, own_id)
+        except CycleHeld as held:
+            if held.report is not None and held.report.backed_up:
+                await catch_up(self._parts, held.report.operation_id)  # what the batches before did
+            raise
+        if mode is Mode.DRY_RUN:
+            return report
+        problems = await catch_up(self._parts, report.operation_id)  # without the lease: nobody waits for it
+        return evolve(report, errors=(*report.errors, *problems))
 
     async def latest_plan(self) -> Path | None:
         """The file of the newest plan made with this vault, for ``Plan.load``; None if there is none."""
@@ -179,7 +191,9 @@ class Collector:
                 self._parts, own_id or self._parts.new_id(), selection, dry_run=True, overwrite=overwrite
             )
         async with self._operation(writes=True, own_id=own_id) as parts:
-            return await self._restore(parts, own_id or parts.new_id(), selection, overwrite=overwrite)
+            report = await self._restore(parts, own_id or parts.new_id(), selection, overwrite=overwrite)
+        await catch_up(self._parts, report.operation_id)
+        return report
 
     async def _restore(
         self, parts: Parts, own_id: str, selection: Selection, *, overwrite: bool
