@@ -19,7 +19,7 @@ from s3gc.errors import ConfigError, SourceError
 from s3gc.model import Column, Position, Reference, ScanBatch, SourceIdentity, UntrackedColumn
 from s3gc.resolver import Resolver
 from s3gc.sources._coverage import Coverage
-from s3gc.sources._dialect import Dialect, Running
+from s3gc.sources._dialect import Dialect, Running, TrackedTable
 from s3gc.sources._loop import LoopThread
 from s3gc.sources._reader import Reader
 from s3gc.sources._tracked import tracked_tables
