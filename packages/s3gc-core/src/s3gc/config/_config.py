@@ -78,9 +78,9 @@ class Draft:
     base_urls: tuple[str, ...] = option(
         _checks.base_urls,
         (),
-        type="list of URLs",
+        type="list of URLs or paths",
         env="S3GC_BASE_URLS",
-        help="Addresses (of a CDN, say) below which the bucket's objects are served.",
+        help="Addresses (of a CDN, say) or paths below which the bucket's objects are served.",
         secret=True,
     )
     mode: Mode = option(
@@ -244,7 +244,7 @@ class Draft:
             if isinstance(value, str) and "://" in value:
                 shown[name] = redact(value)
         for name in ("sources", "base_urls", "replicas"):
-            shown[name] = [redact(url) for url in shown[name]]
+            shown[name] = [one if one.startswith("/") else redact(one) for one in shown[name]]
         shown["mode"] = self.mode.value
         shown["exclude_prefixes"] = list(self.exclude_prefixes)
         shown["owned_prefixes"] = list(self.owned_prefixes)
