@@ -439,6 +439,18 @@ def moment_of(at: datetime) -> datetime:
     return at
 
 
+def read_moment(text: str) -> datetime:
+    """A time in ISO 8601.
+
+    Raises:
+        Refusal: it isn't one.
+    """
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError:
+        raise Refusal(422, "invalid", "write the time as 2026-11-22T18:00:00Z") from None
+
+
 def _event(name: str, data: str) -> str:
     return f"event: {name}\ndata: {data}\n\n"
 
