@@ -48,6 +48,7 @@ Responses = dict[int | str, dict[str, Any]]
 
 def _errors(*codes: int) -> Responses:
     told = {
+        400: "The body can't be read.",
         401: "No key, or a wrong one.",
         403: "The key's role may not do this, or the admin is closed.",
         404: "There is no such thing.",
@@ -122,7 +123,7 @@ class Api:
         add("POST", "/restore-to-time", self.restore_to_time, models.Restored, 409, **restored)
         add("GET", "/explain", self.explain, models.Explanation)
         add("GET", "/breakers", self.breakers, models.Breakers)
-        add("POST", "/breakers/acknowledge", self.acknowledge, models.Breakers)
+        add("POST", "/breakers/acknowledge", self.acknowledge, models.Breakers, 400)
         add("GET", "/vault-stats", self.vault_stats, models.VaultStats)
 
     # ------------------------------------------------------------------ state
