@@ -20,6 +20,7 @@ from ulid import ULID
 from s3gc import capabilities, claims, cycle, journal_events, latch, lease
 from s3gc.abc import Gate, ObjectStore, ReferenceSource, Vault
 from s3gc.capabilities import StoreState
+from s3gc.choosing import Selection
 from s3gc.clock import Clock, SystemClock
 from s3gc.config import Config
 from s3gc.copies import catch_up
@@ -45,7 +46,7 @@ from s3gc.opening import open_parts
 from s3gc.parts import Parts
 from s3gc.plan import Plan
 from s3gc.recovery import open_operations, recover
-from s3gc.restore import Selection, restore
+from s3gc.restore import restore
 
 
 class Collector:
