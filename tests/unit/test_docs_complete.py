@@ -428,7 +428,15 @@ def test_every_step_of_the_builder_is_documented() -> None:
 
 @pytest.mark.parametrize(
     "of",
-    [abc.ObjectStore, abc.ReferenceSource, abc.Vault, abc.Compressor, abc.ObjectCodec, abc.Gate],
+    [
+        abc.ObjectStore,
+        abc.ReferenceSource,
+        abc.Vault,
+        abc.Compressor,
+        abc.ObjectCodec,
+        abc.ObjectCoder,
+        abc.Gate,
+    ],
     ids=lambda of: of.__name__,
 )
 def test_every_method_of_a_contract_is_documented(of: type) -> None:
@@ -437,7 +445,15 @@ def test_every_method_of_a_contract_is_documented(of: type) -> None:
 
 @pytest.mark.parametrize(
     "of",
-    [abc.ObjectStore, abc.ReferenceSource, abc.Vault, abc.Compressor, abc.ObjectCodec, abc.Gate],
+    [
+        abc.ObjectStore,
+        abc.ReferenceSource,
+        abc.Vault,
+        abc.Compressor,
+        abc.ObjectCodec,
+        abc.ObjectCoder,
+        abc.Gate,
+    ],
     ids=lambda of: of.__name__,
 )
 def test_every_attribute_of_a_contract_is_documented(of: type) -> None:

@@ -444,6 +444,20 @@ class RemovalReport:
     problems: Sequence[str] = ()  # packs that were left as they are, and why
 
 
+@frozen
+class TranscodeReport:
+    """What a re-encoding to plain zstd did, or with ``dry_run`` would do."""
+
+    operation_id: str
+    dry_run: bool
+    encoded: int  # backups that were by another codec
+    moved: int  # others in the same packs
+    packs: int  # written anew
+    bytes_before: int  # of all these backups
+    bytes_after: int  # 0 with dry_run: nobody knows
+    problems: Sequence[str] = ()  # packs that were left as they are, and why
+
+
 # --------------------------------------------------------------------------- reports
 
 

@@ -12,8 +12,9 @@ import pluggy
 
 from s3gc import _threads
 from s3gc._log import get_logger
-from s3gc.abc import Compressor, Gate, ObjectStore, ReferenceSource, Vault
+from s3gc.abc import Compressor, Gate, ObjectCoder, ObjectStore, ReferenceSource, Vault
 from s3gc.clock import Clock
+from s3gc.compressors.policies import FULL, PLAIN, POLICIES
 from s3gc.config import REGISTRY_FILE, Config, redact
 from s3gc.copies import open_replicas
 from s3gc.derivation import Derivation
@@ -140,10 +141,30 @@ def _check_names(sources: Sequence[ReferenceSource]) -> None:
 def vault_of(hook: pluggy.HookRelay, config: Config, clock: Clock) -> Vault:
     compressors: list[Compressor] = [one for some in hook.s3gc_compressors() for one in some]
     vault: Vault | None = hook.s3gc_open_vault(
-        url=config.vault_path, config=config, compressors=compressors, clock=clock
+        url=config.vault_path,
+        config=config,
+        compressors=compressors,
+        coder=coder_of(hook, config),
+        clock=clock,
     )
     if vault is None:
         raise ConfigError(
             f"no plugin opens the vault {redact(config.vault_path)}: write the path of a folder"
         )
     return vault
+
+
+def coder_of(hook: pluggy.HookRelay, config: Config) -> ObjectCoder | None:
+    """The codecs of whole objects, if some are installed: whatever is written, backups may need them.
+
+    Raises:
+        ConfigError: ``compression`` is ``full`` and there are none.
+    """
+    policy = config.compression if config.compression in POLICIES else PLAIN
+    coder: ObjectCoder | None = hook.s3gc_open_coder(policy=policy)
+    if coder is None and policy == FULL:
+        raise ConfigError(
+            'compression = "full" needs the distribution s3gc-codecs with its extras lepton and images, '
+            'which isn\'t installed; "fast" takes what is there'
+        )
+    return coder

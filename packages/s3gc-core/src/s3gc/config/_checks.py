@@ -362,7 +362,9 @@ def vault_path(value: object) -> str:
 def compression(value: object) -> str:
     text = _text("compression", value)
     if not re.fullmatch(r"[a-z0-9][a-z0-9._+-]*", text):
-        raise ConfigError(f"compression must be a codec's name such as zstd, got {show(text)}")
+        raise ConfigError(
+            f"compression must be fast, full, plain, or the name of a plugin's codec, got {show(text)}"
+        )
     return text
 
 

@@ -156,10 +156,10 @@ class Draft:
     )
     compression: str = option(
         _checks.compression,
-        "zstd",
-        type="name of a codec",
+        "fast",
+        type="fast, full, plain, or a codec",
         env="S3GC_COMPRESSION",
-        help="How backups are compressed, always bit-exactly.",
+        help="How backups are compressed, always bit-exactly: fast with Lepton if there, full, plain zstd.",
     )
     replicas: tuple[str, ...] = option(
         _checks.replicas,
@@ -360,7 +360,7 @@ def create_config(
     registry_url: str | None = None,
     vault_retention_days: float | None = None,
     recovery_window_days: float | None = None,
-    compression: str = "zstd",
+    compression: str = "fast",
     replicas: Iterable[str] = (),
     backup_copies: int = 1,
     replica_keys: str | Path | None = None,
