@@ -28,6 +28,25 @@ class Selection:
     operation_id: str | None = None
     at: datetime | None = None
 
+    def facts(self) -> dict[str, str | None]:
+        """The same for the journal."""
+        at = None if self.at is None else self.at.isoformat()
+        return {"key": self.key, "prefix": self.prefix, "operation_id": self.operation_id, "at": at}
+
+    @classmethod
+    def of(
+        cls, key: str | None, prefix: str | None, operation_id: str | None, at: datetime | None
+    ) -> Selection:
+        """
+        Raises:
+            ValueError: nothing was chosen, or ``at`` has no time zone.
+        """
+        if key is None and operation_id is None and prefix is None and at is None:
+            raise ValueError("say what to restore: key, operation_id, prefix or at (prefix='' is everything)")
+        if at is not None and at.tzinfo is None:
+            raise ValueError("at must have a time zone, e.g. datetime.now(timezone.utc)")
+        return cls(key, prefix, operation_id, at)
+
 
 @frozen
 class Choice:

@@ -12,12 +12,11 @@ from datetime import datetime, timedelta
 from random import Random, SystemRandom
 from typing import Any
 
-import anyio
 import pluggy
 from attrs import evolve
 from ulid import ULID
 
-from s3gc import capabilities, claims, cycle, journal_events, latch, lease
+from s3gc import capabilities, claims, cycle, latch, lease
 from s3gc.abc import Gate, ObjectStore, ReferenceSource, Vault
 from s3gc.capabilities import StoreState
 from s3gc.choosing import Selection
@@ -46,7 +45,7 @@ from s3gc.opening import open_parts
 from s3gc.parts import Parts
 from s3gc.plan import Plan
 from s3gc.recovery import open_operations, recover
-from s3gc.restore import restore
+from s3gc.restore import counts, on_record, restore
 
 
 class Collector:
@@ -152,11 +151,7 @@ class Collector:
             ValueError: nothing was chosen, or ``at`` has no time zone.
             LeaseHeld: another collector is at work (not with ``dry_run``).
         """
-        if key is None and operation_id is None and prefix is None and at is None:
-            raise ValueError("say what to restore: key, operation_id, prefix or at (prefix='' is everything)")
-        if at is not None and at.tzinfo is None:
-            raise ValueError("at must have a time zone, e.g. datetime.now(timezone.utc)")
-        selection = Selection(key, prefix, operation_id, at)
+        selection = Selection.of(key, prefix, operation_id, at)
         if dry_run:
             return await restore(
                 self._parts, self._parts.new_id(), selection, dry_run=True, overwrite=overwrite
@@ -168,34 +163,14 @@ class Collector:
 
     async def _restore(self, parts: Parts, selection: Selection, *, overwrite: bool) -> RestoreReport:
         own_id = parts.new_id()
-        filters = {
-            "key": selection.key,
-            "prefix": selection.prefix,
-            "operation_id": selection.operation_id,
-            "at": selection.at.isoformat() if selection.at else None,
-            "overwrite": overwrite,
-        }
-        await cycle.journal(parts, own_id, journal_events.OPERATION_STARTED, {"kind": "restore", **filters})
-        try:
-            report = await restore(parts, own_id, selection, dry_run=False, overwrite=overwrite)
-        except BaseException as error:
-            with anyio.CancelScope(shield=True):
-                await cycle.journal(
-                    parts,
-                    own_id,
-                    journal_events.OPERATION_FAILED,
-                    {"kind": "restore", "error": cycle.safe(parts, error)},
-                )
-            raise
-        counts = {
-            "restored": len(report.restored),
-            "skipped": len(report.skipped),
-            "errors": len(report.errors),
-        }
-        with anyio.CancelScope(shield=True):  # all is restored: an end that was cancelled is an end, too
-            done = {"kind": "restore", **counts}
-            await cycle.journal(parts, own_id, journal_events.OPERATION_COMPLETED, done)
-        parts.emit("restore_completed", operation_id=own_id, dry_run=False, **counts)
+        report = await on_record(
+            parts.vault.journal,
+            own_id,
+            {**selection.facts(), "overwrite": overwrite},
+            lambda: restore(parts, own_id, selection, dry_run=False, overwrite=overwrite),
+            lambda error: cycle.safe(parts, error),
+        )
+        parts.emit("restore_completed", operation_id=own_id, dry_run=False, **counts(report))
         return report
 
     # ------------------------------------------------------------------ claims

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
+from typing import Any
+
+import anyio
 
 from s3gc import journal_events
+from s3gc.abc import Journal
 from s3gc.backup import back_up
 from s3gc.bringing import Bringing, Destination, Done
 from s3gc.choosing import Choice, Choices, Selection
@@ -14,6 +18,47 @@ from s3gc.parts import Parts
 from s3gc.vault.records import record_to_json
 
 NEWER = "another object is there now: give overwrite=True to replace it (it is backed up first)"
+
+
+async def on_record(
+    journal: Journal,
+    operation_id: str,
+    facts: Mapping[str, Any],
+    work: Callable[[], Awaitable[RestoreReport]],
+    safe: Callable[[BaseException], str],
+) -> RestoreReport:
+    """A restore from its first journal entry to its last, however it ends.
+
+    Args:
+        facts: what is restored, for the first entry.
+        safe: an error's text without secrets.
+    """
+
+    async def note(event: str, data: Mapping[str, Any]) -> None:
+        await journal.append([JournalDraft(event, operation_id, data={"kind": "restore", **data})])
+
+    await note(journal_events.OPERATION_STARTED, facts)
+    try:
+        report = await work()
+    except BaseException as error:
+        with anyio.CancelScope(shield=True):
+            await note(journal_events.OPERATION_FAILED, {"error": safe(error)})
+        raise
+    with anyio.CancelScope(shield=True):  # all is restored: an end that was cancelled is an end, too
+        done = counts(report)
+        if "into" in facts:  # the bucket has no more objects than before
+            done["restored_elsewhere"] = done.pop("restored")
+        await note(journal_events.OPERATION_COMPLETED, done)
+    return report
+
+
+def counts(report: RestoreReport) -> dict[str, int]:
+    """A report in numbers."""
+    return {
+        "restored": len(report.restored),
+        "skipped": len(report.skipped),
+        "errors": len(report.errors),
+    }
 
 
 async def restore(

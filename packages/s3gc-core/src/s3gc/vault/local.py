@@ -318,14 +318,13 @@ class LocalVault(Vault):
 
     async def read_small(self, records: Sequence[BackupRecord]) -> Mapping[str, bytes]:
         self._require_open(writing=False)
-        small = [record for record in records if record.size <= SMALL_OBJECT_BYTES]
         by_pack: dict[str, list[BackupRecord]] = {}
-        for record in small:
-            try:
+        for record in records:
+            if record.size > SMALL_OBJECT_BYTES or record.codec not in self._codecs:
+                continue
+            with contextlib.suppress(VaultError):
                 located = await self.locate(record)
                 by_pack.setdefault(parse_location(located.location)[0], []).append(located)
-            except VaultError:
-                continue
         return await self._run(lambda: self._read_small(by_pack))
 
     def _read_small(self, by_pack: Mapping[str, Sequence[BackupRecord]]) -> dict[str, bytes]:
@@ -336,7 +335,7 @@ class LocalVault(Vault):
                     _, offset, length = parse_location(record.location)
                     if length != record.stored_size or length > record.size + FRAME_EXTRA_BYTES:
                         continue
-                    with contextlib.suppress(VaultError):
+                    with contextlib.suppress(VaultError), _fs.explained("read"):
                         read = reader_of(fd, ahead=length)
                         pieces = whole_record(read, offset, record, self._bucket, self._codecs)
                         found[record.key] = b"".join(pieces)
