@@ -580,7 +580,10 @@ def test_config_show_hides_secrets_and_opens_nothing(s3gc: Command, place: Place
     shown = s3gc("config", "show")
     assert "max_plan_age: 24 h" in shown.stdout
     assert "max_deletes: no limit" in shown.stdout
-    assert "self_clearing: clock_skew, source_failed, store_failed, vault_unusable" in shown.stdout
+    assert (
+        "self_clearing: clock_skew, source_failed, store_failed, too_few_copies, vault_unusable"
+        in shown.stdout
+    )
     for text in (run.stdout, shown.stdout, s3gc("config", "show", "-q").stdout):
         assert "hunter22" not in text
     assert not (place.folder / "vault").exists()

@@ -104,3 +104,33 @@ def test_what_cannot_be_meant(s3gc: Command, place: Place, collected: str) -> No
     url = (place.folder / "replica").as_uri()
     configured(place, f'replicas = ["{url}"]', 'replica_keys = "env:NO_SUCH_VARIABLE"')
     assert s3gc("vault", "replicate").code == 2
+
+
+def test_a_collect_that_waits_for_copies(s3gc: Command, place: Place) -> None:
+    replica = place.folder / "replica"
+    configured(place, f'replicas = ["{replica.as_uri()}"]', "backup_copies = 2")
+    assert "Before an object goes, its backup is in the vault and 1 of 1 replica." in s3gc("plan").stdout
+    assert "backup_copies" in s3gc("config", "show").stdout
+
+    replica.write_text("no folder")
+    before = place.objects()
+    held = s3gc("collect", "--mode", "execute", "--yes")
+    assert held.code == 3
+    assert "held by too_few_copies" in held.stderr
+    assert str(replica) in held.stderr
+    assert place.objects() == before
+
+    replica.unlink()
+    assert s3gc("collect", "--mode", "execute", "--yes").code == 0
+    assert place.objects() != before
+    looked = s3gc("vault", "replicas", "--json")
+    assert (looked.code, looked.document["backup_copies"]) == (0, 2)
+
+
+def test_a_replica_that_is_behind_is_told_after_a_collect(s3gc: Command, place: Place) -> None:
+    replica = place.folder / "replica"
+    configured(place, f'replicas = ["{replica.as_uri()}"]')
+    replica.write_text("no folder")
+    done = s3gc("collect", "--mode", "execute", "--yes")
+    assert done.code == 0
+    assert re.search(r"the replica \S+ is \d+ journal entries and .* behind, since .*: ", done.stderr)

@@ -110,7 +110,8 @@ class World:
         self.environ = {
             **{name: value for name, value in os.environ.items() if not name.startswith(("S3", "AWS"))},
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-            "PYTHONPATH": str(folder),
+            # Ours first, then what this process runs with: a checkout that isn't the installed one.
+            "PYTHONPATH": os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH")])),
             "S3_BUCKET": self.bucket.as_uri(),
             "DATABASE_URL": f"sqlite:///{folder / 'app.db'}",
             "CMS_HOST": cms,

@@ -22,6 +22,7 @@ from s3gc import (
     collector,
     confirm,
     cycle,
+    deletion,
     gates,
     lease,
     planning,
@@ -126,19 +127,26 @@ async def _no_positions(*_: Any, **__: Any) -> list[Position]:
 @contextmanager
 def _without_read(number: int) -> Iterator[None]:
     """One of the two direct reads of a batch is left out."""
-    prepare, drop = sweep._prepare, sweep._drop_referenced
-    count = [0]
+    steps = sweep._verify, sweep._fenced
+    drop = sweep._drop_referenced
+    now = [0]
 
-    async def fresh(*args: Any) -> Any:
-        count[0] = 0
-        return await prepare(*args)
+    def counting(step: int) -> Any:
+        async def counted(*args: Any) -> Any:
+            now[0] = step  # batches are read for one after the other
+            return await steps[step - 1](*args)
 
-    async def counted(*args: Any) -> None:
-        count[0] += 1
-        if count[0] != number:
+        return counted
+
+    async def dropped(*args: Any) -> None:
+        if now[0] != number:
             await drop(*args)
 
-    with patch.object(sweep, "_prepare", fresh), patch.object(sweep, "_drop_referenced", counted):
+    with (
+        patch.object(sweep, "_verify", counting(1)),
+        patch.object(sweep, "_fenced", counting(2)),
+        patch.object(sweep, "_drop_referenced", dropped),
+    ):
         yield
 
 
@@ -179,12 +187,12 @@ class _Careless:
 
 @contextmanager
 def unconditional_deletes() -> Iterator[None]:
-    delete = sweep._delete
+    delete = sweep.delete
 
     async def careless(parts: Any, *args: Any) -> Any:
         return await delete(evolve(parts, store=_Careless(parts.store)), *args)
 
-    with patch.object(sweep, "_delete", careless):
+    with patch.object(sweep, "delete", careless):
         yield
 
 
@@ -205,7 +213,8 @@ def any_version_is_backed_up() -> Iterator[None]:
         patch.object(sweep, "back_up", careless),
         patch.object(backup, "same_object", lambda listed, found: True),
         patch.object(sweep, "same_object", lambda listed, found: True),
-        patch.object(sweep, "_delete", _delete_anything(sweep._delete)),
+        patch.object(deletion, "same_object", lambda listed, found: True),
+        patch.object(sweep, "delete", _delete_anything(sweep.delete)),
     ):
         yield
 
@@ -390,7 +399,7 @@ MUTANTS: Sequence[Mutant] = (
     Mutant(
         "verify",
         "The database is read directly before the back-up",
-        "sweep._prepare",
+        "sweep._verify",
         "P1",
         lambda: _without_read(1),
         ("scanning",),
@@ -398,7 +407,7 @@ MUTANTS: Sequence[Mutant] = (
     Mutant(
         "fence_before_delete",
         "A new fence after the back-up waits for open transactions",
-        "sweep._prepare",
+        "sweep._fenced",
         "P1",
         _replaced(sweep, "fences", _no_positions),
         ("scanning",),
@@ -406,7 +415,7 @@ MUTANTS: Sequence[Mutant] = (
     Mutant(
         "read_after_fence",
         "The database is read directly again after that fence",
-        "sweep._prepare",
+        "sweep._fenced",
         "P1",
         lambda: _without_read(2),
         ("scanning",),
@@ -430,7 +439,7 @@ MUTANTS: Sequence[Mutant] = (
     Mutant(
         "backup_first",
         "Nothing is deleted before its backup and the last fence",
-        "sweep._prepare",
+        "sweep._Belt",
         "P2",
         deletes_before_the_backup,
         ("scanning",),
@@ -438,16 +447,16 @@ MUTANTS: Sequence[Mutant] = (
     Mutant(
         "intent_first",
         "The intent stands in the journal before the delete",
-        "sweep._intents",
+        "deletion.intents",
         "P4",
-        lambda: patch.object(sweep, "_intents", _only_the_fence(sweep._intents)),
+        lambda: patch.object(sweep, "intents", _only_the_fence(sweep.intents)),
         ("crashes", "scanning"),
     ),
     # ------------------------------------------------------------------ the store
     Mutant(
         "delete_if_match",
         "A delete is sent with If-Match: this very version, or nothing",
-        "sweep._delete",
+        "deletion.delete",
         "P2",
         unconditional_deletes,
         ("scanning",),
@@ -471,17 +480,17 @@ MUTANTS: Sequence[Mutant] = (
     Mutant(
         "lost_answers",
         "After a delete whose answer was lost, the store is asked what happened",
-        "sweep.is_gone",
+        "deletion.is_gone",
         "P4",
-        _replaced(sweep, "is_gone", _not_held),
+        _replaced(deletion, "is_gone", _not_held),
         ("faulty store",),
     ),
     Mutant(
         "request_life",
         "Still there after a lost answer counts as kept only once the request can't arrive any more",
-        "sweep.request_life",
+        "deletion.request_life",
         "P4",
-        _replaced(sweep, "request_life", lambda parts: timedelta(0)),
+        _replaced(deletion, "request_life", lambda parts: timedelta(0)),
         ("late deletes",),
     ),
     Mutant(
@@ -552,7 +561,7 @@ MUTANTS: Sequence[Mutant] = (
     Mutant(
         "shield",
         "A cancelled collect confirms its batch, or leaves the operation open",
-        "sweep._batch",
+        "sweep._finish",
         "P3",
         cancelled_half_way,
         ("crashes",),

@@ -69,7 +69,12 @@ async def test_each_is_looked_at() -> None:
     later = store.found["later"].last_modified + timedelta(seconds=2)
     store.found["later"] = evolve(store.found["later"], last_modified=later)
     store.found["bigger"] = evolve(store.found["bigger"], size=11)
-    parts = cast(Any, SimpleNamespace(store=store, vault=SimpleNamespace(journal=Journal())))
+    parts = cast(
+        Any,
+        SimpleNamespace(
+            store=store, vault=SimpleNamespace(journal=Journal()), config=SimpleNamespace(backup_copies=1)
+        ),
+    )
     _, kept = await back_up(parts, session, listed, "op")
     assert session.taken == {**dict.fromkeys("abc", b"from the group"), "single": b"from a get"}
     assert {key: code for key, (code, _) in kept.items()} == {
@@ -86,6 +91,11 @@ async def test_an_error_of_the_vault_ends_it_as_it_is() -> None:
     listed = [info async for page in store.list() for info in page]
     store.found = {info.key: info for info in listed}
     session.refuses = "c"
-    parts = cast(Any, SimpleNamespace(store=store, vault=SimpleNamespace(journal=Journal())))
+    parts = cast(
+        Any,
+        SimpleNamespace(
+            store=store, vault=SimpleNamespace(journal=Journal()), config=SimpleNamespace(backup_copies=1)
+        ),
+    )
     with anyio.fail_after(5), pytest.raises(VaultError, match="full"):
         await back_up(parts, session, listed, "op")

@@ -393,7 +393,7 @@ async def test_what_could_not_be_settled_is_settled_by_the_next_start(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A delete's answer is lost, and the store doesn't say any more whether the object is gone."""
-    monkeypatch.setattr("s3gc.sweep.LOOKS", 1)
+    monkeypatch.setattr("s3gc.deletion.LOOKS", 1)
     monkeypatch.setattr("s3gc.recovery.request_life", lambda parts: timedelta(0))
     delete = bench.store.delete
 

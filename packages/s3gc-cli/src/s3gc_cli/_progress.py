@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from datetime import timedelta
 from typing import Any, Protocol
 
 from rich.progress import (
@@ -16,7 +17,7 @@ from rich.progress import (
 
 from s3gc.hooks import hookimpl
 from s3gc_cli._output import Output
-from s3gc_cli._text import count, size
+from s3gc_cli._text import count, size, span
 
 
 class Display(Protocol):
@@ -173,6 +174,15 @@ class Watcher:
             f"{count(data['deleted'], 'deletion')}, {data['resurrected']:,} put back"
         )
 
+    def _replica(self, data: Mapping[str, Any]) -> None:
+        lag = "" if data["lag"] is None else f", since {span(timedelta(seconds=data['lag']))}"
+        why = f": {data['problem']}" if data["problem"] else ""
+        self.display.note(
+            f"the replica {data['replica']} is "
+            f"{count(data['entries'], 'journal entry', 'journal entries')} and {size(data['bytes'])} "
+            f"behind{lag}{why}"
+        )
+
 
 _HANDLERS: Mapping[str, Callable[[Watcher, Mapping[str, Any]], None]] = {
     "gc_cycle_started": Watcher._started,
@@ -187,4 +197,5 @@ _HANDLERS: Mapping[str, Callable[[Watcher, Mapping[str, Any]], None]] = {
     "batch_completed": Watcher._batch_done,
     "object_restored": Watcher._restored,
     "operation_recovered": Watcher._recovered,
+    "replica_behind": Watcher._replica,
 }

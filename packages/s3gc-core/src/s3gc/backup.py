@@ -10,6 +10,7 @@ import anyio
 from s3gc import gates, journal_events
 from s3gc._pool import each
 from s3gc.abc import BackupSession, WholeObject
+from s3gc.copies import ensure_copies
 from s3gc.errors import PreconditionFailed, UnreadableObject
 from s3gc.model import BackupRecord, JournalDraft, ObjectInfo
 from s3gc.parts import Parts
@@ -43,11 +44,14 @@ async def back_up(
 ) -> tuple[dict[str, BackupRecord], dict[str, tuple[str, str]]]:
     """Take objects into the vault; on return they are durable, were read back, and stand in the journal.
 
+    They are then in as many places as ``backup_copies`` asks for, too.
+
     Returns:
         The records by key, and for objects that could not be taken (reason code, detail) by key.
 
     Raises:
         StoreError, VaultError: anything unexpected. None of these objects may be deleted then.
+        CycleHeld: as little, because there are too few copies.
     """
     kept: dict[str, tuple[str, str]] = {}
     left = {listed.key: listed for listed in objects}
@@ -73,6 +77,7 @@ async def back_up(
             for key, record in records.items()
         ]
     )
+    await ensure_copies(parts, list(records.values()), operation_id)
     return records, kept
 
 

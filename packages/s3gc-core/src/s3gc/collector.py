@@ -22,6 +22,7 @@ from s3gc.abc import Gate, ObjectStore, ReferenceSource, Vault
 from s3gc.capabilities import StoreState
 from s3gc.clock import Clock, SystemClock
 from s3gc.config import Config
+from s3gc.copies import catch_up
 from s3gc.drill import drill
 from s3gc.errors import CycleHeld, LeaseHeld, S3GCError
 from s3gc.explain import explain
@@ -117,8 +118,18 @@ class Collector:
             LeaseHeld: another collector is at work.
             LeaseLost: another host took over while this one was paused; it settles what is open.
         """
-        async with self._operation(writes=self._parts.config.mode is Mode.EXECUTE) as parts:
-            return await cycle.collect(parts, await cycle.plan(parts) if plan is None else plan)
+        mode = self._parts.config.mode
+        try:
+            async with self._operation(writes=mode is Mode.EXECUTE) as parts:
+                report = await cycle.collect(parts, await cycle.plan(parts) if plan is None else plan)
+        except CycleHeld as held:
+            if held.report is not None and held.report.backed_up:
+                await catch_up(self._parts, held.report.operation_id)  # what the batches before did
+            raise
+        if mode is Mode.DRY_RUN:
+            return report
+        problems = await catch_up(self._parts, report.operation_id)  # without the lease: nobody waits for it
+        return evolve(report, errors=(*report.errors, *problems))
 
     # ------------------------------------------------------------------ restore
 
@@ -150,7 +161,9 @@ class Collector:
                 self._parts, self._parts.new_id(), selection, dry_run=True, overwrite=overwrite
             )
         async with self._operation(writes=True) as parts:
-            return await self._restore(parts, selection, overwrite=overwrite)
+            report = await self._restore(parts, selection, overwrite=overwrite)
+        await catch_up(self._parts, report.operation_id)
+        return report
 
     async def _restore(self, parts: Parts, selection: Selection, *, overwrite: bool) -> RestoreReport:
         own_id = parts.new_id()

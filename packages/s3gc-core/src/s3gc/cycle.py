@@ -16,7 +16,8 @@ from s3gc.model import JournalDraft, Mode, Report, TrippedBreaker
 from s3gc.parts import Parts
 from s3gc.plan import Plan
 from s3gc.planning import belonging, make_plan, preflight, still_latched, unacknowledged
-from s3gc.sweep import Tally, sweep
+from s3gc.sweep import sweep
+from s3gc.tally import Tally
 
 WOULD_DELETE_BATCH = 1_000
 """Journal entries written at once in audit_only."""

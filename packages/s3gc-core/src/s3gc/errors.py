@@ -70,6 +70,10 @@ class VaultCorrupt(VaultError):
     """A pack or the journal is not what was written. Never answered with wrong bytes."""
 
 
+class TooFewCopies(VaultError):
+    """Backups could not be brought to as many places as they must be in."""
+
+
 class BackupGone(VaultError):
     """The backup was removed on purpose: its time was over, or it had to be forgotten. It says which."""
 

@@ -19,6 +19,8 @@ CATALOGUE: Mapping[str, str] = {
     "batch_failed": "A batch ended before its deletes: operation_id, error.",
     "restore_started": "A restore knows what to look at: operation_id, objects, dry_run.",
     "object_restored": "A restore put an object back: operation_id, s3_key, size.",
+    "replica_behind": "A replica isn't up to date at an operation's end: operation_id, replica, entries, "
+    "bytes, lag, problem.",
     "breaker_tripped": "A breaker holds the cycle: operation_id, code, subject, reason.",
     "breaker_acknowledged": "A person let a breaker pass: code, subject, reason.",
     "operation_recovered": "What a crash left open is settled: operation_id, deleted, resurrected.",

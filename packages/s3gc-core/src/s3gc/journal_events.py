@@ -8,6 +8,7 @@ OPERATION_STARTED = "operation_started"
 PLAN_MADE = "plan_made"
 WOULD_DELETE = "would_delete"
 BACKED_UP = "backed_up"
+COPIES_CONFIRMED = "copies_confirmed"
 FENCE_REACHED = "fence_reached"
 DELETE_INTENDED = "delete_intended"
 DELETED = "deleted"
@@ -43,6 +44,8 @@ CATALOGUE: Mapping[str, str] = {
     PLAN_MADE: "digests of the plan file and the configuration, positions, gates, counts, breakers",
     WOULD_DELETE: "audit_only: an object that execute would delete, with its listing and reason",
     BACKED_UP: "backup: the record of a durable, read-back and compared backup",
+    COPIES_CONFIRMED: "copies: in so many places at least each of the backups just made is, the vault being "
+    "one; backups: how many they are; replicas: how many of them each has",
     FENCE_REACHED: "positions that all sources were read at, after the back-up of this batch",
     DELETE_INTENDED: "etag, size, last_modified, since, observations, reason: the next step is the delete",
     DELETED: "backup: the record; recovered: true when a crash hid the answer",

@@ -15,6 +15,7 @@ from s3gc._log import get_logger
 from s3gc.abc import Compressor, Gate, ObjectStore, ReferenceSource, Vault
 from s3gc.clock import Clock
 from s3gc.config import REGISTRY_FILE, Config, redact
+from s3gc.copies import open_replicas
 from s3gc.derivation import Derivation
 from s3gc.errors import ConfigError
 from s3gc.gates import standard_gates
@@ -54,6 +55,7 @@ async def open_parts(
         vault = vault or vault_of(hook, config, clock)
         stack.push_async_callback(vault.aclose)
         await vault.open(store.url)
+        replicator = await stack.enter_async_context(open_replicas(config, vault, clock))
         folder = folder_of(config)
         await _threads.run(lambda: folder.mkdir(parents=True, exist_ok=True))
         registry = Registry(config.registry_url or str(folder / REGISTRY_FILE))
@@ -82,6 +84,7 @@ async def open_parts(
             new_id=new_id,
             log=get_logger().bind(bucket=store.bucket),
             folder=folder,
+            replicator=replicator,
         )
 
 

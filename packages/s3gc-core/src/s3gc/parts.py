@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pluggy
 from attrs import frozen
@@ -22,6 +22,9 @@ from s3gc.lease import Lease
 from s3gc.model import JournalDraft, Mode, TrippedBreaker
 from s3gc.protection import Protection
 from s3gc.registry import Registry
+
+if TYPE_CHECKING:
+    from s3gc.vault.replica import Replicator
 
 
 @frozen
@@ -41,6 +44,7 @@ class Parts:
     new_id: Callable[[], str]
     log: FilteringBoundLogger
     folder: Path  # local: lock, plans
+    replicator: Replicator | None = None
 
     def emit(self, event: str, **data: Any) -> None:
         """Tell log and plugins. Never called between a delete and its confirmation.

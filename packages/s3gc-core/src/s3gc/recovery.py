@@ -12,10 +12,10 @@ from attrs import define, field
 from s3gc import gates, journal_events
 from s3gc.backup import same_object
 from s3gc.confirm import confirm, confirm_operation
+from s3gc.deletion import deletion_draft, request_life
 from s3gc.errors import VaultCorrupt
 from s3gc.model import BackupRecord, JournalDraft, JournalEntry, ObjectInfo
 from s3gc.parts import Parts
-from s3gc.sweep import deletion_draft, request_life
 from s3gc.vault.records import record_from_json
 
 _ENDS = frozenset(
@@ -32,6 +32,11 @@ class _Open:
     backups: dict[str, BackupRecord] = field(factory=dict)
     intended: dict[str, JournalEntry] = field(factory=dict)
     deleted: dict[str, BackupRecord] = field(factory=dict)
+
+    def settle(self, key: str) -> None:
+        """How the delete ended stands in the journal."""
+        self.intended.pop(key, None)
+        self.backups.pop(key, None)
 
 
 async def open_operations(parts: Parts) -> list[str]:
@@ -106,7 +111,7 @@ async def recover(parts: Parts) -> None:
 async def _still_there(parts: Parts, record: BackupRecord, intent: JournalEntry) -> bool:
     """Whether the upload that was to be deleted is there, once no request of before can take it any more.
 
-    The process that died may have sent its delete in its last moment: see :func:`s3gc.sweep.is_gone`.
+    The process that died may have sent its delete in its last moment: see :func:`s3gc.deletion.is_gone`.
     """
     listed = _listed(record)
     found = await parts.store.stat(record.key)
@@ -121,7 +126,7 @@ async def _still_there(parts: Parts, record: BackupRecord, intent: JournalEntry)
 
 
 async def _read(parts: Parts, operation_id: str) -> _Open:
-    """Entries after the last confirmation; older ones are settled."""
+    """What isn't settled. A batch is copied while the one before is confirmed: its backups count on."""
     left = _Open()
     async for entry in parts.vault.journal.read(operation_id=operation_id):
         left.counts[entry.event] += 1
@@ -131,13 +136,13 @@ async def _read(parts: Parts, operation_id: str) -> _Open:
             case journal_events.DELETE_INTENDED if entry.key is not None:
                 left.intended[entry.key] = entry
             case journal_events.DELETED if entry.key is not None:
-                left.intended.pop(entry.key, None)
+                left.settle(entry.key)
                 left.deleted[entry.key] = _record(entry.data)
             case journal_events.DELETE_SKIPPED | journal_events.RESURRECTED if entry.key is not None:
-                left.intended.pop(entry.key, None)
+                left.settle(entry.key)
                 left.deleted.pop(entry.key, None)
             case journal_events.BATCH_CONFIRMED:
-                left = _Open(counts=left.counts)
+                left.deleted.clear()
     return left
 
 

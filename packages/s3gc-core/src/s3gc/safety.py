@@ -20,7 +20,7 @@ def _limit(_: object, attribute: Attribute[Any], value: Any) -> None:
         raise ValueError(f"{attribute.name} must be None or a whole number from 0 on, got {value!r}")
 
 
-MAY_CLEAR = ("clock_skew", "source_failed", "store_failed", "vault_unusable")
+MAY_CLEAR = ("clock_skew", "source_failed", "store_failed", "too_few_copies", "vault_unusable")
 """Breakers whose cause, once it is gone, leaves no doubt about what was read before."""
 
 

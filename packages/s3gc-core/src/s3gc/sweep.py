@@ -1,24 +1,25 @@
 """The sweep: a plan executed by batches. It deletes nothing that isn't in the plan, and may only shrink it.
 
 Each batch: verify → back up → fence → gates again → delete → confirm. An unexpected error before the
-deletes ends the batch; after the first delete nothing but the confirmation ends it.
+deletes ends the batch; after the first delete nothing but the confirmation ends it. Before a batch is fenced
+the next one is verified, and that is backed up beside what follows.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime, timedelta
+from contextlib import contextmanager
+from datetime import datetime
 
 import anyio
 from attrs import Factory, define, frozen
 
-from s3gc import _threads, capabilities, gates, journal_events
-from s3gc._pool import each
+from s3gc import _threads, capabilities, gates
 from s3gc.abc import BackupSession
 from s3gc.backup import back_up, same_object
 from s3gc.breakers import registry_disagrees
 from s3gc.confirm import confirm, confirm_operation
+from s3gc.deletion import Doomed, delete, intents
 from s3gc.errors import (
     CycleHeld,
     LeaseLost,
@@ -30,15 +31,11 @@ from s3gc.errors import (
     VaultError,
 )
 from s3gc.gates import first_objection
-from s3gc.keylist import KeyCollector
 from s3gc.looking import look_again
 from s3gc.model import (
     BackupRecord,
     Candidate,
-    DeleteOutcome,
-    JournalDraft,
     Moment,
-    ObjectInfo,
     PlanEntry,
     Position,
     TrippedBreaker,
@@ -46,40 +43,10 @@ from s3gc.model import (
 from s3gc.parts import Parts
 from s3gc.plan import Plan
 from s3gc.reading import Witness, fences, referenced_among, sync_again
-from s3gc.vault.records import record_to_json
+from s3gc.tally import Tally
 
 FAILED_BATCHES = 3
 """The sweep ends after so many failed batches in a row: the store is down, not one object."""
-
-LOOKS = 5
-"""Looks in a row that may fail when a delete's answer was lost."""
-
-FIRST_LOOK = 0.5
-"""Seconds until the second look; each pause is twice the one before."""
-
-
-@define
-class Tally:
-    """What a sweep did, as it goes."""
-
-    deleted: KeyCollector
-    backed_up: int = 0
-    bytes_deleted: int = 0
-    kept: Counter[str] = Factory(Counter)
-    resurrected: list[str] = Factory(list)
-    errors: list[str] = Factory(list)
-    begun: int = 0  # batches
-    batches: int = 0  # that deleted something
-    late_window: float = 0.0  # seconds, the longest from a last fence to its confirmation
-    open: bool = False  # something is deleted that isn't confirmed: the journal must show no end
-
-
-@frozen
-class _Doomed:
-    """An object on its way out: what was listed, what keeps it recoverable, and why it goes."""
-
-    entry: PlanEntry
-    record: BackupRecord
 
 
 @frozen
@@ -109,29 +76,127 @@ async def sweep(parts: Parts, plan: Plan, operation_id: str, tally: Tally) -> No
 
 
 async def _execute(parts: Parts, plan: Plan, operation_id: str, tally: Tally) -> None:
-    failed = 0
+    safety = parts.config.safety
+    batches = _batches(plan.entries(), safety.batch_objects, safety.batch_bytes)
     async with parts.vault.session(operation_id) as session:
-        safety = parts.config.safety
-        batches = _batches(plan.entries(), safety.batch_objects, safety.batch_bytes)
-        # Read in a thread: parsing thousands of lines would stall the host's loop.
-        while batch := await _threads.run(lambda: next(batches, [])):
-            tally.begun += 1
+        await _Belt(parts, session, operation_id, tally).run(batches)
+
+
+@define
+class _Batch:
+    """Entries of the plan on their way. What must stay is taken out of ``entries``."""
+
+    entries: dict[str, PlanEntry]
+    records: dict[str, BackupRecord] = Factory(dict)  # of what was copied
+
+
+@define
+class _Belt:
+    """While a batch is fenced, deleted and confirmed, the next one is copied.
+
+    Only the copying runs beside. The sources are read for one batch at a time, so the time from a last fence
+    to its confirmation grows by no other batch's reading.
+    """
+
+    _parts: Parts
+    _session: BackupSession
+    _operation_id: str
+    _tally: Tally
+    _failed: int = 0  # batches in a row
+
+    async def run(self, batches: Iterator[list[PlanEntry]]) -> None:
+        copied: _Batch | None = None
+        try:
+            while True:
+                # Read in a thread: parsing thousands of lines would stall the host's loop.
+                entries = await _threads.run(lambda: next(batches, []))
+                if not entries and copied is None:
+                    return
+                fresh = await self._verified(entries) if entries else None
+                ready, copied = copied, None
+                copied = await self._step(ready, fresh)
+                await capabilities.reconsider(self._parts, self._operation_id)
+        finally:
+            if copied is not None:  # the sweep ended before its turn
+                self._tally.kept[gates.BATCH_FAILED] += len(copied.entries)
+
+    async def _verified(self, entries: Sequence[PlanEntry]) -> _Batch | None:
+        """A new batch, or None when it failed."""
+        self._tally.begun += 1
+        batch = _Batch({entry.object.key: entry for entry in entries})
+        try:
+            with _kept_on_error(batch, self._tally):
+                await _verify(self._parts, batch, self._operation_id, self._tally)
+        except S3GCError as error:
+            self._judge(error, batch)
+            return None
+        return batch
+
+    async def _step(self, ready: _Batch | None, fresh: _Batch | None) -> _Batch | None:
+        """Finish one batch while the other is copied. Returns that one, or None when it failed."""
+        finished: list[BaseException] = []
+        copied: list[BaseException] = []
+
+        async def copy(batch: _Batch, scope: anyio.CancelScope) -> None:
             try:
-                await _batch(parts, session, batch, operation_id, tally)
-                failed = 0
-            except (SourceError, VaultError) as error:
-                # Evidence or the way back is missing: that concerns every batch, not this one.
-                code = _code(error)
-                raise CycleHeld([TrippedBreaker(code, "", str(error))]) from error
-            except StoreError as error:
-                failed += 1
-                tally.errors.append(f"batch of {len(batch)} objects kept: {error}")
-                parts.emit("batch_failed", operation_id=operation_id, error=str(error))
-                if failed == FAILED_BATCHES:
-                    raise S3GCError(
-                        f"{failed} batches in a row failed, the sweep ended; the last error: {error}"
-                    ) from error
-            await capabilities.reconsider(parts, operation_id)
+                with _kept_on_error(batch, self._tally):
+                    await _copy(self._parts, self._session, batch, self._operation_id, self._tally)
+            except anyio.get_cancelled_exc_class():
+                raise
+            except BaseException as error:  # noqa: BLE001 - raised again below, as it was
+                copied.append(error)
+                if not isinstance(error, Exception):
+                    scope.cancel()  # the other batch's end is waited for, but not when we are being killed
+
+        async with anyio.create_task_group() as group:
+            if fresh is not None:
+                group.start_soon(copy, fresh, group.cancel_scope)
+            if ready is not None:
+                try:
+                    await _finish(self._parts, ready, self._operation_id, self._tally)
+                except anyio.get_cancelled_exc_class():
+                    raise
+                except BaseException as error:  # noqa: BLE001 - raised again below, as it was
+                    finished.append(error)
+                    if not isinstance(error, StoreError):
+                        group.cancel_scope.cancel()
+        if ready is not None:
+            if finished:
+                self._judge(finished[0], ready)
+            else:
+                self._failed = 0
+        if fresh is not None and copied:
+            self._judge(copied[0], fresh)
+            return None
+        return fresh
+
+    def _judge(self, error: BaseException, batch: _Batch) -> None:
+        """A store that fails costs the batch, and the sweep only when it goes on failing.
+
+        Raises:
+            CycleHeld: evidence or the way back is missing: that concerns every batch, not this one.
+            BaseException: the error itself, if it is none of the store's.
+        """
+        if isinstance(error, SourceError | VaultError):
+            raise CycleHeld([TrippedBreaker(_code(error), "", str(error))]) from error
+        if not isinstance(error, StoreError):
+            raise error
+        self._failed += 1
+        self._tally.errors.append(f"batch of {len(batch.entries)} objects kept: {error}")
+        self._parts.emit("batch_failed", operation_id=self._operation_id, error=str(error))
+        if self._failed == FAILED_BATCHES:
+            raise S3GCError(
+                f"{self._failed} batches in a row failed, the sweep ended; the last error: {error}"
+            ) from error
+
+
+@contextmanager
+def _kept_on_error(batch: _Batch, tally: Tally) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        tally.kept[gates.BATCH_FAILED] += len(batch.entries)
+        raise
 
 
 def _code(error: SourceError | VaultError) -> str:
@@ -168,17 +233,40 @@ def _batches(entries: Iterator[PlanEntry], most: int, most_bytes: int) -> Iterat
         yield batch
 
 
-async def _batch(
-    parts: Parts, session: BackupSession, batch: Sequence[PlanEntry], operation_id: str, tally: Tally
-) -> None:
-    entries = {entry.object.key: entry for entry in batch}
-    try:
-        await parts.lease.keep()
-        doomed, fence = await _prepare(parts, session, entries, operation_id, tally)
+async def _verify(parts: Parts, batch: _Batch, operation_id: str, tally: Tally) -> None:
+    """The database itself, past the registry."""
+    whole = len(batch.entries)
+    await parts.lease.keep()
+    await _drop_referenced(parts, batch.entries, tally)
+    parts.emit(
+        "batch_verified",
+        operation_id=operation_id,
+        objects=len(batch.entries),
+        referenced=whole - len(batch.entries),
+    )
+
+
+async def _copy(parts: Parts, session: BackupSession, batch: _Batch, operation_id: str, tally: Tally) -> None:
+    """Back up, and take out what can't be."""
+    objects = [entry.object for entry in batch.entries.values()]
+    records, kept = await back_up(parts, session, objects, operation_id)
+    for key, (code, _) in kept.items():
+        del batch.entries[key]
+        tally.kept[code] += 1
+    batch.records = records
+    tally.backed_up += len(records)
+    parts.emit(
+        "batch_backed_up",
+        operation_id=operation_id,
+        objects=len(records),
+        bytes=sum(record.size for record in records.values()),
+    )
+
+
+async def _finish(parts: Parts, batch: _Batch, operation_id: str, tally: Tally) -> None:
+    with _kept_on_error(batch, tally):
+        doomed, fence = await _fenced(parts, batch, operation_id, tally)
         await parts.lease.confirm()
-    except BaseException:
-        tally.kept[gates.BATCH_FAILED] += len(entries)
-        raise
     if not doomed:
         return
 
@@ -186,9 +274,9 @@ async def _batch(
     tally.open = True
     with anyio.CancelScope(shield=True):
         doomed = await _drop_claimed(parts, doomed, fence, operation_id, tally)
-        await parts.vault.journal.append(_intents(doomed, fence.positions, operation_id))
+        await parts.vault.journal.append(intents(doomed, fence.positions, operation_id))
         try:
-            deleted = await _delete(parts, doomed, operation_id, tally)
+            deleted = await delete(parts, doomed, operation_id, tally)
             confirmed = await confirm(parts, deleted, operation_id, since=fence.began)
             await parts.registry.claims.spare(operation_id)
         except LeaseLost:
@@ -216,38 +304,14 @@ async def _batch(
         raise confirmed.unread  # all of the batch is back, and the sweep is held: unknown means keep
 
 
-async def _prepare(
-    parts: Parts, session: BackupSession, entries: dict[str, PlanEntry], operation_id: str, tally: Tally
-) -> tuple[list[_Doomed], _Fence]:
-    """All that comes before the first delete. Takes what must stay out of ``entries``.
+async def _fenced(
+    parts: Parts, batch: _Batch, operation_id: str, tally: Tally
+) -> tuple[list[Doomed], _Fence]:
+    """Fence, then everything again: what became referenced, changed or vetoed while we copied stays.
 
     Returns what is left with its backups, and the last fence.
     """
-    whole = len(entries)
-
-    # verify: the database itself, past the registry
-    await _drop_referenced(parts, entries, tally)
-    parts.emit(
-        "batch_verified",
-        operation_id=operation_id,
-        objects=len(entries),
-        referenced=whole - len(entries),
-    )
-
-    # back up
-    records, kept = await back_up(parts, session, [entry.object for entry in entries.values()], operation_id)
-    for key, (code, _) in kept.items():
-        del entries[key]
-        tally.kept[code] += 1
-    tally.backed_up += len(records)
-    parts.emit(
-        "batch_backed_up",
-        operation_id=operation_id,
-        objects=len(records),
-        bytes=sum(record.size for record in records.values()),
-    )
-
-    # fence, then everything again: what became referenced, changed or vetoed while we copied stays
+    entries = batch.entries
     await parts.lease.keep()
     at, began = parts.clock.now(), parts.clock.monotonic()
     fence = _Fence(at, began, await fences(parts))
@@ -257,7 +321,7 @@ async def _prepare(
     await _drop_by_registry(parts, entries, hashes, tally)  # again: the reading may have taught it
     await _drop_changed(parts, entries, tally)
     await _drop_by_gates(parts, entries, tally)
-    doomed = [_Doomed(entry, records[key]) for key, entry in entries.items()]
+    doomed = [Doomed(entry, batch.records[key]) for key, entry in entries.items()]
     parts.emit("batch_fenced", operation_id=operation_id, objects=len(doomed))
     return doomed, fence
 
@@ -319,8 +383,8 @@ async def _agree(parts: Parts, referenced: Mapping[str, Sequence[Witness]]) -> N
 
 
 async def _drop_claimed(
-    parts: Parts, doomed: Sequence[_Doomed], fence: _Fence, operation_id: str, tally: Tally
-) -> list[_Doomed]:
+    parts: Parts, doomed: Sequence[Doomed], fence: _Fence, operation_id: str, tally: Tally
+) -> list[Doomed]:
     """The last look before the intents. From here on a claim on one of these keys waits for the batch."""
     keys = [one.record.key for one in doomed]
     claimed = await parts.registry.claims.doom(operation_id, keys, fence.at)
@@ -364,122 +428,3 @@ async def _drop_by_gates(parts: Parts, entries: dict[str, PlanEntry], tally: Tal
     for key in vetoed:
         del entries[key]
     tally.kept[gates.VETOED] += len(vetoed)
-
-
-def _intents(
-    doomed: Sequence[_Doomed], positions: Sequence[Position], operation_id: str
-) -> list[JournalDraft]:
-    fence = JournalDraft(
-        journal_events.FENCE_REACHED,
-        operation_id,
-        data={"positions": {position.source: position.value for position in positions}},
-    )
-    return [
-        fence,
-        *(
-            JournalDraft(
-                journal_events.DELETE_INTENDED,
-                operation_id,
-                one.record.key,
-                {
-                    "etag": one.entry.object.etag,
-                    "size": one.entry.object.size,
-                    "last_modified": one.entry.object.last_modified.isoformat(),
-                    "since": one.entry.unreferenced_since.isoformat(),
-                    "observations": one.entry.observations,
-                    "reason": one.entry.reason,
-                },
-            )
-            for one in doomed
-        ),
-    ]
-
-
-async def _delete(
-    parts: Parts, doomed: Sequence[_Doomed], operation_id: str, tally: Tally
-) -> dict[str, BackupRecord]:
-    """Delete, and journal how each ended. Returns the records of all that are gone by our hand."""
-    deleted: dict[str, BackupRecord] = {}
-    skipped: dict[str, tuple[str, str]] = {}
-
-    async def remove(group: Sequence[_Doomed]) -> None:
-        etags = {one.record.key: one.entry.object.etag for one in group}
-        outcomes: Mapping[str, DeleteOutcome | StoreError]
-        try:
-            await parts.lease.before_delete()
-            outcomes = await parts.store.delete_many(etags)
-        except StoreError as error:
-            outcomes = dict.fromkeys(etags, error)
-        over = anyio.current_time() + request_life(parts).total_seconds()
-        for one in group:
-            outcome = outcomes[one.record.key]
-            if isinstance(outcome, StoreError):
-                await fail(one, outcome, over)
-            elif outcome is DeleteOutcome.DELETED:
-                deleted[one.record.key] = one.record
-            else:
-                skipped[one.record.key] = (gates.CHANGED, f"the store says: {outcome.value}")
-
-    async def fail(one: _Doomed, error: StoreError, over: float) -> None:
-        listed = one.entry.object
-        if error.outcome_unknown and await is_gone(parts, listed, over):
-            deleted[listed.key] = one.record
-        else:
-            skipped[listed.key] = (gates.NOT_DELETED, str(error))
-            tally.errors.append(f"{listed.key!r} was not deleted: {error}")
-
-    most = parts.store.delete_most
-    await each([doomed[start : start + most] for start in range(0, len(doomed), most)], remove)
-    drafts = [deletion_draft(record, operation_id) for record in deleted.values()]
-    drafts += [
-        JournalDraft(journal_events.DELETE_SKIPPED, operation_id, key, {"reason": code, "detail": detail})
-        for key, (code, detail) in skipped.items()
-    ]
-    await parts.vault.journal.append(drafts)
-    for code, _ in skipped.values():
-        tally.kept[code] += 1
-    return deleted
-
-
-def deletion_draft(record: BackupRecord, operation_id: str, *, recovered: bool = False) -> JournalDraft:
-    """The journal's entry of a deletion: all that a restore needs."""
-    data: dict[str, object] = {"backup": record_to_json(record)}
-    if recovered:
-        data["recovered"] = True
-    return JournalDraft(journal_events.DELETED, operation_id, record.key, data)
-
-
-def request_life(parts: Parts) -> timedelta:
-    """How long a request that nobody waits for any more may still be carried out (safety case, A8)."""
-    return parts.config.safety.lease_margin
-
-
-async def is_gone(parts: Parts, listed: ObjectInfo, over: float) -> bool:
-    """Look whether this very upload is gone after a delete whose answer was lost.
-
-    Args:
-        over: when the request's life (:func:`request_life`) is over, by anyio's clock. Until then "it is
-            still there" is no answer.
-
-    Raises:
-        StoreError: the store doesn't answer; the intent stays open in the journal for the next start.
-    """
-    pause = FIRST_LOOK
-    failed = 0
-    while True:
-        asked = anyio.current_time()
-        try:
-            found = await parts.store.stat(listed.key)
-        except StoreError:
-            failed += 1
-            if failed == LOOKS:
-                raise
-        else:
-            failed = 0
-            if found is None:
-                return True
-            if asked >= over:
-                return not same_object(listed, found)
-        left = over - anyio.current_time()
-        await anyio.sleep(min(pause, left) if left > 0 else FIRST_LOOK)
-        pause *= 2

@@ -15,6 +15,7 @@ from s3gc.model import Mode, Report
 from s3gc_cli import _documents
 from s3gc_cli._errors import DONE, FAILED, UsageProblem
 from s3gc_cli._render.plan import show_plan
+from s3gc_cli._render.replicas import copies_wanted
 from s3gc_cli._render.reports import collected, show_report
 from s3gc_cli._run import Session
 from s3gc_cli._text import count, size
@@ -33,7 +34,7 @@ async def collect(session: Session, *, file: Path | None, mode: str | None, yes:
             plan = await gc.plan()
         if asks and len(plan) and not plan.held_by:
             show_plan(session.output.err, session.output.secrets, plan)
-            if not await _agreed(session, plan, config.vault_path):
+            if not await _agreed(session, plan, copies_wanted(config) or config.vault_path):
                 session.output.error(
                     "not confirmed: nothing was deleted",
                     {

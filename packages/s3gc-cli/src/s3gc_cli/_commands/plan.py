@@ -6,9 +6,14 @@ import os
 import shutil
 from pathlib import Path
 
+from rich.console import Console
+from rich.text import Text
+
+from s3gc import Config, Plan
 from s3gc_cli import _documents
 from s3gc_cli._errors import DONE, HELD, UsageProblem
 from s3gc_cli._render.plan import show_plan, summary
+from s3gc_cli._render.replicas import copies_wanted
 from s3gc_cli._run import Session
 
 
@@ -24,9 +29,15 @@ async def plan(session: Session, *, out: Path | None) -> int:
         session.answer(
             _documents.plan(made, out),
             summary(made),
-            lambda console: show_plan(console, session.output.secrets, made, out),
+            lambda console: _show(console, session, config, made, out),
         )
         return HELD if made.held_by else DONE
+
+
+def _show(console: Console, session: Session, config: Config, made: Plan, out: Path | None) -> None:
+    show_plan(console, session.output.secrets, made, out)
+    if len(made) and (where := copies_wanted(config)):
+        console.print(Text(f"Before an object goes, its backup is in {where}.", style="dim"), soft_wrap=True)
 
 
 def _check_folder(out: Path) -> None:

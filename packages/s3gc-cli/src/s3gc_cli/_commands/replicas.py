@@ -56,9 +56,10 @@ async def replicate(session: Session, *, drop_retired: bool) -> int:
 
 async def replicas(session: Session) -> int:
     """Look only; 1 when one is behind, or can't be looked at."""
+    copies = session.config()[0].backup_copies
     async with opened(session, "looking at replicas") as replicator:
         found = await replicator.status()
-    return _told(session, found)
+    return _told(session, found, {"backup_copies": copies})
 
 
 def _told(session: Session, found: Sequence[ReplicaStatus], more: Mapping[str, int] | None = None) -> int:

@@ -7,10 +7,19 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.text import Text
 
+from s3gc.config import Config
 from s3gc.vault.replica import FetchReport, ReplicaStatus
 from s3gc_cli._keys import show_text
 from s3gc_cli._output import Secrets
 from s3gc_cli._text import count, size, span
+
+
+def copies_wanted(config: Config) -> str | None:
+    """What must have a backup before its object is deleted; None when the vault alone is enough."""
+    further = config.backup_copies - 1
+    if not further:
+        return None
+    return f"the vault and {further} of {count(len(config.replicas), 'replica')}"
 
 
 def summed_up(found: Sequence[ReplicaStatus]) -> str:

@@ -231,6 +231,15 @@ def replicas(value: object) -> tuple[str, ...]:
     return tuple(str(one(item)) for item in _texts("replicas", value, '["s3://bucket/prefix"]'))
 
 
+def backup_copies(value: object) -> int:
+    """The vault is one of them."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise ConfigError(f"backup_copies must be a whole number, got {show(value)}")
+    if value < 1:
+        raise ConfigError(f"backup_copies must be at least 1, the vault itself, got {value}")
+    return value
+
+
 def replica_keys(value: object) -> str | None:
     """A file's path, or ``env:NAME``; ``~`` is the home folder."""
     if value is None:
@@ -410,6 +419,11 @@ def together(options: Any) -> None:
         raise ConfigError(
             f"vault_retention_days ({kept}) is less than recovery_window_days ({window}): a database that is "
             "put back that far would name objects whose backups are gone"
+        )
+    if options.backup_copies > 1 + len(options.replicas):
+        raise ConfigError(
+            f"backup_copies = {options.backup_copies} asks for more places than vault and replicas are "
+            f"({1 + len(options.replicas)}): name more replicas, or ask for fewer copies"
         )
     backend, cdc_url = options.cdc_backend, options.cdc_connection_url
     if backend and not cdc_url:

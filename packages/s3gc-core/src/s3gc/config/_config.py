@@ -166,8 +166,15 @@ class Draft:
         (),
         type="list of URLs",
         env="S3GC_REPLICAS",
-        help="Where `s3gc vault replicate` keeps further copies of the vault.",
+        help="Where further copies of the vault are kept.",
         secret=True,
+    )
+    backup_copies: int = option(
+        _checks.backup_copies,
+        1,
+        type="number",
+        env="S3GC_BACKUP_COPIES",
+        help="In how many places a backup must be, the vault and its replicas, before its object is deleted.",
     )
     replica_keys: str | None = option(
         _checks.replica_keys,
@@ -289,9 +296,9 @@ class Config(Draft):
         """SHA-256 (hex) of all that decides which objects may be deleted.
 
         Left out, because they don't: the mode (a plan made in a dry run may be executed), where vault,
-        replicas and registry live, the codec, the schedule, the admin key, the S3 client's settings, and
-        every password and secret URL parameter (a rotated password is no other configuration). Hosts, users
-        and databases count.
+        replicas and registry live, how many copies there must be (what holds is the number at the time of the
+        deletion), the codec, the schedule, the admin key, the S3 client's settings, and every password and
+        secret URL parameter (a rotated password is no other configuration). Hosts, users and databases count.
         """
         decisive = {
             "store": identity(self.store_url),
@@ -355,6 +362,7 @@ def create_config(
     recovery_window_days: float | None = None,
     compression: str = "zstd",
     replicas: Iterable[str] = (),
+    backup_copies: int = 1,
     replica_keys: str | Path | None = None,
     admin_api_key: str | None = None,
     safety: Safety | None = None,
@@ -391,6 +399,7 @@ def create_config(
         recovery_window_days=recovery_window_days,
         compression=compression,
         replicas=replicas,
+        backup_copies=backup_copies,
         replica_keys=replica_keys,
         admin_api_key=admin_api_key,
         safety=Safety.full() if safety is None else safety,

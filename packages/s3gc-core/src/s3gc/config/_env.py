@@ -95,6 +95,13 @@ def _number(name: str) -> Callable[[str], float]:
     return read
 
 
+def _copies(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise ConfigError(f"S3GC_BACKUP_COPIES must be a whole number, got {_checks.show(text)}") from None
+
+
 def _tables(text: str) -> dict[str, list[str]]:
     """``users:avatar_url,cover;posts:body``."""
     return _columns(text, "S3GC_TABLES")
@@ -153,6 +160,7 @@ _PARSERS: dict[str, Callable[[str], Any]] = {
     "owned_prefixes": _list,
     "sources": _list,
     "replicas": _list,
+    "backup_copies": _copies,
     "base_urls": _list,
     "exclude_prefixes": _list,
     "retention_days": _number("S3GC_RETENTION_DAYS"),

@@ -8,42 +8,37 @@ what the remote lists, so a run can be stopped anywhere.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
-from contextlib import asynccontextmanager
-from datetime import datetime, timedelta
 from functools import partial
 from typing import TypeVar
-from urllib.parse import unquote, urlsplit
 
 import anyio
-from attrs import frozen
 
 from s3gc import _threads
 from s3gc._log import get_logger
 from s3gc._pool import each
 from s3gc.clock import Clock
-from s3gc.config import redact
-from s3gc.errors import ConfigError, S3GCError, VaultCorrupt, VaultError
-from s3gc.journal_events import PACK_RETIRED
+from s3gc.errors import ConfigError, S3GCError, TooFewCopies, VaultCorrupt, VaultError
 from s3gc.model import BackupRecord
 from s3gc.vault import _fs
 from s3gc.vault.local import PACKS_NAME, LocalVault
 from s3gc.vault.packs import parse_location
 from s3gc.vault.replica._box import Box
+from s3gc.vault.replica._named import Named
 from s3gc.vault.replica._names import Span, cut, missing, piece_name, segment_name
 from s3gc.vault.replica._notes import NOTES_NAME, Notes
 from s3gc.vault.replica._packs import Packs
 from s3gc.vault.replica._place import Place
-from s3gc.vault.replica._remote import PIECE_BYTES, Remote, open_remote
+from s3gc.vault.replica._remote import PIECE_BYTES, Remote
 from s3gc.vault.replica._seal import ReplicaKeys
 from s3gc.vault.replica._segments import (
     SEGMENT_ENTRIES,
     Segment,
     closing,
     pack_lines,
-    places_in,
     segments,
     unpack_lines,
 )
+from s3gc.vault.replica._status import ReplicaStatus
 
 UPLOADS_AT_ONCE = 2
 """Packs, for each remote; each upload holds a few times PIECE_BYTES in memory."""
@@ -55,34 +50,7 @@ NEAR_BYTES = 256 * 1024 * 1024
 NEAR_ENTRIES = 2 * SEGMENT_ENTRIES
 """A replica that lacks no more than these is brought up to date whole while a sweep waits for it."""
 
-SCAN_ENTRIES = 10_000
-"""After so many entries of the journal it is noted how far it was read."""
-
-RETIRED = -1
-"""Stands in the notes for the bytes of a pack that is no more."""
-
 T = TypeVar("T")
-
-
-@frozen
-class ReplicaStatus:
-    """How far one replica is."""
-
-    url: str
-    seq: int  # the last journal entry that is there, with all before it
-    entries_behind: int
-    bytes_behind: int  # of packs
-    oldest: datetime | None  # of the first entry that isn't there
-    lag: timedelta | None  # its age
-    unverified: int  # objects that are there and were never read back from here: they count as behind
-    error: str | None  # why it could not be brought up to date, or looked at
-    problems: Sequence[str]  # what is odd in it, or in the vault
-
-    @property
-    def whole(self) -> bool:
-        """Whether all that the vault holds is there, and nothing is odd."""
-        behind = self.entries_behind or self.bytes_behind or self.unverified
-        return not (behind or self.error or self.problems)
 
 
 class Replicator:
@@ -121,14 +89,10 @@ class Replicator:
         self._packs = Packs(vault.folder / PACKS_NAME)
         self._places: list[Place] = []
         self._notes: Notes | None = None
-        self._bounds: dict[str, int] = {}  # pack → bytes that the journal, or a record given, names
-        self._retired: set[str] = set()  # packs that were written anew without what was pruned
-        self._seq = 0  # of the last entry that _bounds knows
-        self._hash = ""
+        self._named: Named | None = None
         self.problems: dict[str, str] = {}
         """Pack → why not all of it can be copied: found in the vault, not in a replica."""
         self._lock = anyio.Lock()  # one run at a time
-        self._scanning = anyio.Lock()
 
     async def open(self) -> None:
         """Read the notes. No remote is asked yet.
@@ -138,14 +102,8 @@ class Replicator:
         """
         self._notes = notes = await self._run(lambda: Notes(self._vault.folder / NOTES_NAME))
         self._places = [Place(Box(remote, self._keys), notes, self._vault.folder) for remote in self._remotes]
-        seq, entry_hash, bounds = await self._run(notes.scanned)
-        if seq and await self._hash_at(seq) != entry_hash:
-            # The vault was put back from an older copy, and the notes weren't.
-            await self._run(notes.forget_scanned)
-            return
-        self._seq, self._hash = seq, entry_hash
-        self._bounds = {pack: end for pack, end in bounds.items() if end != RETIRED}
-        self._retired = bounds.keys() - self._bounds.keys()
+        self._named = Named(self._vault.journal, notes)
+        await self._named.remember()
 
     async def aclose(self) -> None:
         """May be called twice."""
@@ -167,6 +125,11 @@ class Replicator:
         pack, offset, length = parse_location(record.location)
         return 1 + sum(place.holds(pack, offset, length) for place in self._places)
 
+    def holders(self, records: Collection[BackupRecord]) -> dict[str, int]:
+        """URL of each replica → how many of these backups it has, as :meth:`copies` counts them."""
+        places = [parse_location(record.location) for record in records]
+        return {place.url: sum(place.holds(*one) for one in places) for place in self._places}
+
     def replicated_up_to(self) -> int:
         """The last journal entry that every replica has, with all before it and the packs that they name."""
         return min((place.reached() if place.ready else 0 for place in self._places), default=0)
@@ -174,7 +137,7 @@ class Replicator:
     async def status(self) -> tuple[ReplicaStatus, ...]:
         """Look at every replica, changing nothing; one that can't be looked at says why."""
         async with self._lock:
-            await self._scan()
+            await self._learn()
 
             async def look(place: Place) -> None:
                 try:
@@ -195,7 +158,7 @@ class Replicator:
             VaultCorrupt: the journal isn't what was written; nothing of it goes out.
         """
         async with self._lock:
-            await self._scan()
+            await self._learn()
             await self._sync_all(self._places)
             return await self._statuses()
 
@@ -213,14 +176,14 @@ class Replicator:
         """
         removed = 0
         async with self._lock:
-            await self._scan()
+            await self._learn()
             await self._sync_all(self._places)
             for place in self._places:
-                behind = any(place.lacks(pack, end) for pack, end in self._bounds.items())
-                if not place.ready or place.reached() < self._seq or behind:
+                behind = any(place.lacks(pack, end) for pack, end in self._known.bounds.items())
+                if not place.ready or place.reached() < self._known.seq or behind:
                     continue
                 try:
-                    for pack in sorted(self._retired & place.pieces.keys()):
+                    for pack in sorted(self._known.retired & place.pieces.keys()):
                         removed += await self._run(partial(place.drop, pack))
                 except S3GCError as error:
                     self._failed(place, error)
@@ -235,7 +198,7 @@ class Replicator:
 
         Raises:
             ConfigError: there are fewer places than that.
-            VaultError: it could not be reached; the message says which replica failed, and how.
+            TooFewCopies: it could not be reached; the message says which replica failed, and how.
         """
         if copies > 1 + len(self._remotes):
             raise ConfigError(
@@ -245,14 +208,14 @@ class Replicator:
             wanted = [record for record in records if self.copies(record) < copies]
             if not wanted:
                 return
-            await self._scan()
+            await self._learn()
             for record in wanted:
                 pack, offset, length = parse_location(record.location)
-                if pack in self._retired:
+                if pack in self._known.retired:
                     raise VaultError(
                         f"the backup of {record.key!r} was moved or removed: ask for its new record"
                     )
-                self._bounds[pack] = max(self._bounds.get(pack, 0), offset + length)
+                self._known.also(pack, offset + length)
             urgent = {parse_location(record.location)[0] for record in wanted}
             now = self._clock.monotonic()
             healthy = [place for place in self._places if place.retry_at <= now]
@@ -265,7 +228,7 @@ class Replicator:
                 told = [f"{place.url}: {place.error}" for place in self._places if place.error]
                 told += self.problems.values()
                 why = "; ".join(told) or "no replica took them"
-                raise VaultError(
+                raise TooFewCopies(
                     f"{len(short)} backups ({short[0].key!r} first) are in fewer than {copies} places: {why}"
                 )
 
@@ -303,12 +266,12 @@ class Replicator:
             await self._confirm_segment(place, span)
         await self._confirm_pieces(place, list(place.pieces))
         right = [span for span, known in place.segments.items() if known]
-        for gap in missing(right, (0, self._seq)):
+        for gap in missing(right, (0, self._known.seq)):
             async with closing(self._segments(gap)) as cuts:
                 async for segment in cuts:
                     await self._send_packs(place, segment.places)
                     await self._run(partial(self._send_segment, place, segment.span, segment.lines))
-        await self._send_packs(place, self._bounds)
+        await self._send_packs(place, self._known.bounds)
 
     def _segments(self, span: Span) -> AsyncIterator[Segment]:
         journal = self._vault.journal
@@ -321,7 +284,7 @@ class Replicator:
     async def _send_packs(self, place: Place, packs: Iterable[str]) -> None:
         lacking: list[tuple[str, list[Span]]] = []
         for pack in list(packs):
-            lacks = place.lacks(pack, self._bounds.get(pack, 0))  # 0: retired
+            lacks = place.lacks(pack, self._known.bounds.get(pack, 0))  # 0: retired
             if not lacks:
                 continue
             start, end = lacks[0][0], lacks[-1][1]
@@ -347,9 +310,11 @@ class Replicator:
 
     def _nearly(self, place: Place) -> bool:
         """Whether the rest can be sent along while somebody waits."""
-        if self._seq - place.reached() > NEAR_ENTRIES:
+        if self._known.seq - place.reached() > NEAR_ENTRIES:
             return False
-        stretches = (stretch for pack, end in self._bounds.items() for stretch in place.lacks(pack, end))
+        stretches = (
+            stretch for pack, end in self._known.bounds.items() for stretch in place.lacks(pack, end)
+        )
         return sum(end - begin for begin, end in stretches) <= NEAR_BYTES
 
     async def _confirm_pieces(self, place: Place, packs: Iterable[str]) -> None:
@@ -364,12 +329,13 @@ class Replicator:
         await each(sorted(unknown), confirm, workers=UPLOADS_AT_ONCE)
 
     async def _confirm_segment(self, place: Place, span: Span) -> None:
-        if span[1] > self._seq:
-            await self._scan()
-        if span[1] > self._seq:
+        if span[1] > self._known.seq:
+            await self._learn()
+        if span[1] > self._known.seq:
             raise VaultCorrupt(
-                f"{place.url} has the journal up to entry {span[1]}, and this vault's ends at {self._seq}: "
-                "it was put back from an older copy. Fetch the replica into another folder and go on there"
+                f"{place.url} has the journal up to entry {span[1]}, and this vault's ends at "
+                f"{self._known.seq}: it was put back from an older copy. Fetch the replica into another "
+                "folder and go on there"
             )
         lines: list[bytes] = []
         async with closing(self._segments(span)) as cuts:
@@ -392,65 +358,18 @@ class Replicator:
 
     # ------------------------------------------------------------------ the vault's side
 
-    async def _scan(self) -> None:
-        """Learn from the journal's new entries which packs are to be copied, and how far."""
-        async with self._scanning:
-            await self._scan_on()
-
-    async def _scan_on(self) -> None:
-        changed: dict[str, int] = {}
-        count = 0
-        async with closing(self._vault.journal.read(after_seq=self._seq)) as entries:
-            async for entry in entries:
-                if entry.seq != self._seq + 1 or (self._hash and entry.previous != self._hash):
-                    raise VaultCorrupt(
-                        f"journal entry {self._seq + 1}: the chain is broken; run `audit verify`"
-                    )
-                for pack, end in places_in(entry.data):
-                    if pack not in self._retired:
-                        changed[pack] = self._bounds[pack] = max(self._bounds.get(pack, 0), end)
-                if entry.event == PACK_RETIRED:
-                    pack = str(entry.data["pack"])
-                    self._retired.add(pack)
-                    self._bounds.pop(pack, None)
-                    self.problems.pop(pack, None)
-                    changed[pack] = RETIRED
-                self._seq, self._hash = entry.seq, entry.hash
-                count += 1
-                if count % SCAN_ENTRIES == 0:
-                    changed = await self._note_scanned(changed)
-        if count:
-            await self._note_scanned(changed)
-
-    async def _note_scanned(self, changed: dict[str, int]) -> dict[str, int]:
-        notes = self._require_notes()
-        await self._run(lambda: notes.note_scanned(self._seq, self._hash, changed))
-        return {}
-
-    async def _hash_at(self, seq: int) -> str | None:
-        async with closing(self._vault.journal.read(after_seq=seq - 1)) as entries:
-            async for entry in entries:
-                return entry.hash if entry.seq == seq else None
-        return None
-
-    async def _time_behind(self, seq: int) -> datetime | None:
-        async with closing(self._vault.journal.read(after_seq=seq)) as entries:
-            async for entry in entries:
-                return entry.at
-        return None
-
     async def _statuses(self) -> tuple[ReplicaStatus, ...]:
         made: list[ReplicaStatus] = []
-        sizes = await self._run(lambda: {pack: self._packs.size(pack) for pack in self._bounds})
+        sizes = await self._run(lambda: {pack: self._packs.size(pack) for pack in self._known.bounds})
         gone = [
             f"{pack} is in the journal and not in the vault" for pack, size in sizes.items() if size is None
         ]
         for place in self._places:
-            seq = min(place.reached(), self._seq)
-            oldest = await self._time_behind(seq)
+            seq = min(place.reached(), self._known.seq)
+            oldest = await self._known.time_behind(seq)
             lacks = (
                 stretch
-                for pack, end in self._bounds.items()
+                for pack, end in self._known.bounds.items()
                 if sizes[pack] is not None
                 for stretch in place.lacks(pack, end)
             )
@@ -458,7 +377,7 @@ class Replicator:
                 ReplicaStatus(
                     url=place.url,
                     seq=seq,
-                    entries_behind=self._seq - seq,
+                    entries_behind=self._known.seq - seq,
                     bytes_behind=sum(end - begin for begin, end in lacks),
                     oldest=oldest,
                     lag=None if oldest is None else self._clock.now() - oldest,
@@ -469,10 +388,17 @@ class Replicator:
             )
         return tuple(made)
 
-    def _require_notes(self) -> Notes:
-        if self._notes is None:
+    @property
+    def _known(self) -> Named:
+        if self._named is None or self._notes is None:
             raise VaultError("the replicator is not open")
-        return self._notes
+        return self._named
+
+    async def _learn(self) -> None:
+        """Read what is new in the journal."""
+        await self._known.catch_up()
+        for pack in self.problems.keys() & self._known.retired:
+            del self.problems[pack]
 
     async def _run(self, function: Callable[[], T]) -> T:
         def explained() -> T:
@@ -485,47 +411,3 @@ class Replicator:
 def same_lines(stored: bytes, wanted: bytes) -> bool:
     """Whether two segments hold the same entries, however they were compressed."""
     return stored == wanted or unpack_lines(stored) == unpack_lines(wanted)
-
-
-@asynccontextmanager
-async def open_replicator(
-    vault: LocalVault, urls: Sequence[str], *, clock: Clock, keys: ReplicaKeys | None = None
-) -> AsyncIterator[Replicator]:
-    """A replicator of an open vault, by URLs; see :func:`open_remote` for their forms.
-
-    Raises:
-        ConfigError: a URL is malformed, or lies in the collected bucket or in the vault.
-        VaultError: the notes can't be used.
-    """
-    for url in urls:
-        require_elsewhere(url, vault)
-    replicator = Replicator(vault, [open_remote(url) for url in urls], clock=clock, keys=keys)
-    try:
-        await replicator.open()
-        yield replicator
-    finally:
-        await replicator.aclose()
-
-
-def require_elsewhere(url: str, vault: LocalVault) -> None:
-    """
-    Raises:
-        ConfigError: it would lie in the collected bucket, where no row refers to it, or in the vault.
-    """
-    for other, what in ((vault.journal.bucket, "the bucket that is collected"), (vault.url, "the vault")):
-        if _one_place(url, other):
-            raise ConfigError(f"the replica {redact(url)} would lie in {what}: give it a place of its own")
-
-
-def _one_place(url: str, other: str) -> bool:
-    ours, theirs = urlsplit(url), urlsplit(other)
-    scheme = ours.scheme or "file"
-    if scheme != theirs.scheme:
-        return False
-    if scheme != "file":
-        return ours.netloc == theirs.netloc
-    from pathlib import Path
-
-    path = Path(unquote(ours.path) if ours.scheme else url).resolve()
-    folder = Path(unquote(theirs.path)).resolve()
-    return path == folder or folder in path.parents or path in folder.parents
