@@ -1,13 +1,13 @@
-"""One large object on its way into a pack of its own: stages that run side by side in worker threads.
+"""One large object on its way into a pack of its own, in four threads that work side by side.
 
 ::
 
+    encode   codec → chunks → frame digest → stretches of the file      the caller's thread
     hash     SHA-256 of the object
-    encode   codec → chunks → frame digest → stretches of the file
     write    a stretch to the disk, and durable
     prove    the stretch from the disk: taken apart, decoded, compared with what came in
 
-Each stage is called by one thread at a time, in the order of the bytes. None holds more than a few stretches.
+Each does its work in the order of the bytes, and none is more than a few stretches ahead of the next.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from __future__ import annotations
 import hashlib
 import mmap
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
-
-from attrs import frozen
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 
 from s3gc.abc import Compressor, CompressStream
 from s3gc.compressors.store import StoreCompressor
@@ -36,17 +36,31 @@ SMALL_STRETCH_BYTES = 1024 * 1024
 """The same while many are."""
 
 
-@frozen
-class Stretch:
-    """The next bytes of the file."""
+class _Behind:
+    """A thread that does what it is given in order, at most one item behind."""
 
-    memory: mmap.mmap
-    offset: int
-    length: int
+    def __init__(self, name: str) -> None:
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"s3gc-{name}")
+        self._given: deque[Future[None]] = deque()
+
+    def do(self, work: Callable[[], None]) -> None:
+        """Give it more; waits while two items are under way. Raises what earlier work raised."""
+        while len(self._given) > 1:
+            self._given.popleft().result()
+        self._given.append(self._thread.submit(work))
+
+    def drain(self) -> None:
+        """Wait until all is done. Raises what it raised."""
+        while self._given:
+            self._given.popleft().result()
+
+    def close(self) -> None:
+        """Wait for what it is at, and let the rest be."""
+        self._thread.shutdown(cancel_futures=True)
 
 
 class LargeFrame:
-    """One large object.
+    """One large object. Its methods block, and are called by one thread at a time.
 
     Args:
         writer: a new pack.
@@ -70,80 +84,76 @@ class LargeFrame:
         self._sha = hashlib.sha256()
         self._stream: CompressStream | None = None
         self._frame: FrameBuilder | None = None
+        self._proof: Proof | None = None
         self._most = stretch_bytes
         self._idle: deque[mmap.mmap] = deque()  # memory to be filled again
         self._filling: mmap.mmap | None = None
         self._filled = 0
         self._offset = 0  # of what is being filled
         self._straight = Straight(writer.path, writer.fd)
-        self._proof: Proof | None = None
-        self._placed: Placed | None = None
+        self._hashing, self._writing, self._proving = _Behind("hash"), _Behind("write"), _Behind("prove")
 
-    # ------------------------------------------------------------- the stages
+    def feed(self, pieces: Sequence[bytes]) -> None:
+        """The next bytes of the object, in pieces of up to a MiB.
 
-    def hash(self, pieces: Sequence[bytes]) -> None:
-        """The next bytes of the object, in pieces of up to a MiB."""
+        Raises:
+            VaultCorrupt: what was written before doesn't read back as written.
+            OSError: it couldn't be written.
+        """
+        self._hashing.do(lambda: self._hash(pieces))
+        for piece in pieces:
+            stream, frame, proof = self._begun(piece)
+            # One call of the codec for each, so that no stored chunk decodes to much more than a MiB.
+            proof.expect(piece)
+            self._append(frame.chunks(stream.compress(piece)))
+
+    def finish(self) -> BackupRecord:
+        """The end of the object: on return it is durable, and was read back. Raises as :meth:`feed`."""
+        stream, frame, proof = self._begun(b"")
+        self._append(frame.chunks(stream.flush()))
+        self._hashing.drain()
+        sha256 = self._sha.digest()
+        self._append([frame.end(self._arrived.info.size, sha256)])
+        whole = proof.whole = placed_at(self._arrived, self._codec.name, sha256, self.writer, 0, frame)
+        if self._filled:
+            self._hand_on()
+        self._writing.drain()
+        self._proving.drain()
+        if not proof.complete:
+            raise VaultCorrupt(f"the backup of {self._arrived.info.key!r} was not read back to its end")
+        return whole.record
+
+    def close(self) -> None:
+        """Wait for the threads, and give back what only they needed."""
+        for thread in (self._hashing, self._writing, self._proving):
+            thread.close()
+        self._straight.close()
+
+    # ------------------------------------------------------------- in the other threads
+
+    def _hash(self, pieces: Sequence[bytes]) -> None:
         for piece in pieces:
             self._sha.update(piece)
 
-    def encode(self, pieces: Sequence[bytes]) -> Sequence[Stretch]:
-        """The very same pieces; the stretches that are full now."""
-        full: list[Stretch] = []
-        for piece in pieces:
-            stream, frame, proof = self._begun(piece, full)
-            # One call of the codec for each, so that no stored chunk decodes to much more than a MiB.
-            proof.expect(piece)
-            self._append(frame.chunks(stream.compress(piece)), full)
-        return full
-
-    def finish(self) -> Sequence[Stretch]:
-        """The end of the object, when all of it was hashed and encoded; the last stretches."""
-        last: list[Stretch] = []
-        stream, frame, proof = self._begun(b"", last)
-        self._append(frame.chunks(stream.flush()), last)
-        sha256 = self._sha.digest()
-        self._append([frame.end(self._arrived.info.size, sha256)], last)
-        if self._filled:
-            last.append(self._take())
-        self._placed = placed_at(self._arrived, self._codec.name, sha256, self.writer, 0, frame)
-        proof.whole = self._placed
-        return last
-
-    def write(self, stretch: Stretch) -> None:
-        """Put a stretch on the disk; on return it is durable."""
-        self.writer.write(memoryview(stretch.memory)[: stretch.length], self._straight)
+    def _write(self, memory: mmap.mmap, offset: int, length: int) -> None:
+        self.writer.write(memoryview(memory)[:length], self._straight)
         self.writer.sync()
-        self._idle.append(stretch.memory)
+        self._idle.append(memory)
+        self._proving.do(lambda: self._prove(offset, length))
 
-    def prove(self, stretch: Stretch) -> None:
-        """Read a written stretch from the disk, and compare what comes out with what went in.
-
-        Raises:
-            VaultCorrupt: they differ.
-        """
+    def _prove(self, offset: int, length: int) -> None:
         assert self._proof is not None
         try:
-            self._proof.step(stretch.offset, stretch.length)
+            self._proof.step(offset, length)
         except VaultCorrupt as error:
             raise VaultCorrupt(
                 f"the backup of {self._arrived.info.key!r} in {self.writer.name} "
                 f"does not read back as written: {error}"
             ) from error
 
-    def record(self) -> BackupRecord:
-        """What stands in the pack, once all was proven."""
-        assert self._placed is not None
-        assert self._proof is not None
-        assert self._proof.complete
-        return self._placed.record
-
-    def close(self) -> None:
-        """Give back what only the stages needed."""
-        self._straight.close()
-
     # ------------------------------------------------------------- filling stretches
 
-    def _begun(self, first: bytes, full: list[Stretch]) -> tuple[CompressStream, FrameBuilder, Proof]:
+    def _begun(self, first: bytes) -> tuple[CompressStream, FrameBuilder, Proof]:
         if self._stream is None or self._frame is None or self._proof is None:
             arrived = self._arrived
             probe = Arrived(arrived.info, arrived.attributes, arrived.header, first)
@@ -152,10 +162,10 @@ class LargeFrame:
             self._stream = self._codec.compressor(arrived.info.size)
             self._frame = FrameBuilder(0, arrived.header.with_codec(self._codec.name))
             self._proof = Proof(self._straight, self._most, self._frame.start, self._codec, arrived.info)
-            self._append([self._frame.start], full)
+            self._append([self._frame.start])
         return self._stream, self._frame, self._proof
 
-    def _append(self, parts: Sequence[bytes], full: list[Stretch]) -> None:
+    def _append(self, parts: Sequence[bytes]) -> None:
         for part in parts:
             view = memoryview(part)
             while view:
@@ -165,14 +175,13 @@ class LargeFrame:
                 self._filling[self._filled : self._filled + len(some)] = some
                 self._filled += len(some)
                 if self._filled == self._most:
-                    full.append(self._take())
+                    self._hand_on()
 
-    def _take(self) -> Stretch:
+    def _hand_on(self) -> None:
         assert self._filling is not None
-        taken = Stretch(self._filling, self._offset, self._filled)
+        self._writing.do(partial(self._write, self._filling, self._offset, self._filled))
         self._offset += self._filled
         self._filling, self._filled = None, 0
-        return taken
 
 
 class Proof:

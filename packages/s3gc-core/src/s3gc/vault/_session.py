@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import aclosing
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -17,8 +17,7 @@ from s3gc.model import BackupRecord, ObjectAttributes, ObjectInfo
 from s3gc.vault import _fs
 from s3gc.vault._encode import Arrived, Placed, SmallPacks, read_back, runs
 from s3gc.vault._large import SMALL_STRETCH_BYTES, STRETCH_BYTES, LargeFrame
-from s3gc.vault._layout import HeaderText, header_text
-from s3gc.vault._stages import batches, through
+from s3gc.vault._layout import CHUNK_MAX_BYTES, HeaderText, header_text
 from s3gc.vault.packs import PackWriter
 
 SMALL_OBJECT_BYTES = 8 * 1024 * 1024
@@ -35,7 +34,7 @@ FAST_LARGE_OBJECTS = 4
 """Large objects at one time that may use much memory to be fast (each about 40 MiB); the others use less."""
 
 LARGE_THREADS = 8
-"""Threads for the stages of all large objects. A stage that waits for the disk must not hold up the others."""
+"""Threads for the stages of all large objects: one that waits for the disk must not hold up the others."""
 
 T = TypeVar("T")
 
@@ -230,16 +229,18 @@ class LocalBackupSession(BackupSession):
             try:
                 frame = LargeFrame(info, attributes, header, writer, self._codecs, self._codec, stretch)
                 try:
-                    async with aclosing(batches(_counted(info, chunks), stretch)) as pieces:
-                        await through(frame, pieces, self._run_large)
+                    async for pieces in _batches(info, chunks, stretch):
+                        await self._run_large(partial(frame.feed, pieces))
+                    record = await self._run_large(frame.finish)
                 finally:
-                    frame.close()
+                    with anyio.CancelScope(shield=True):
+                        await self._run_large(frame.close)
             except BaseException:
                 writer.remove()
                 raise
         finally:
             self._large -= 1
-        self._proven.append(frame.record())
+        self._proven.append(record)
         self._large_packs.append(writer)
 
     async def _run_large(self, function: Callable[[], T]) -> T:
@@ -289,14 +290,35 @@ async def _collect(info: ObjectInfo, chunks: AsyncIterator[bytes]) -> bytes:
     return bytes(pieces[0]) if len(pieces) == 1 else b"".join(pieces)
 
 
-async def _counted(info: ObjectInfo, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """The same chunks, as long as they are as many bytes as announced."""
-    total = 0
+async def _batches(
+    info: ObjectInfo, chunks: AsyncIterator[bytes], size: int
+) -> AsyncIterator[Sequence[bytes]]:
+    """The same bytes, about ``size`` at a time, in pieces of a MiB; only the very last may be shorter.
+
+    What comes in pieces of a MiB isn't copied.
+    """
+    held: list[bytes] = []
+    waiting = total = 0
     async for chunk in chunks:
         total += len(chunk)
         _require_size(info, total, at_end=False)
-        yield chunk
+        held.append(chunk)
+        waiting += len(chunk)
+        if waiting >= size:
+            pieces = _mebibytes(held)
+            held = [pieces.pop()] if len(pieces[-1]) < CHUNK_MAX_BYTES else []
+            waiting = sum(map(len, held))
+            yield pieces
     _require_size(info, total, at_end=True)
+    if held:
+        yield _mebibytes(held)
+
+
+def _mebibytes(held: list[bytes]) -> list[bytes]:
+    if all(len(piece) == CHUNK_MAX_BYTES for piece in held[:-1]) and len(held[-1]) <= CHUNK_MAX_BYTES:
+        return held
+    data = b"".join(held)
+    return [data[begin : begin + CHUNK_MAX_BYTES] for begin in range(0, len(data), CHUNK_MAX_BYTES)]
 
 
 def _require_size(info: ObjectInfo, total: int, *, at_end: bool) -> None:
