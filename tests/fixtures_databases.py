@@ -29,6 +29,42 @@ START_SECONDS = 90
 _numbers = itertools.count(1)
 
 
+class Process:
+    """A server's process, which may be stopped and started again on the same data."""
+
+    def __init__(self, command: Sequence[str], port: int, log: Path, demote: dict[str, Any]) -> None:
+        self._command, self._port, self._log, self._demote = command, port, log, demote
+        self.start()
+
+    def start(self) -> None:
+        with self._log.open("ab") as output:
+            self.running = subprocess.Popen(
+                self._command, stdout=output, stderr=output, cwd=self._log.parent, **self._demote
+            )
+        try:
+            _wait(self.running, self._port, self._log)
+        except BaseException:
+            self.kill()
+            raise
+
+    def stop(self) -> None:
+        """PostgreSQL's fast shutdown: sessions are ended, then a checkpoint."""
+        self.running.send_signal(2)
+        try:
+            self.running.wait(60)
+        except subprocess.TimeoutExpired:
+            self.kill()
+
+    def kill(self) -> None:
+        """A crash: nothing is written any more. (SIGQUIT, so that no child stays behind.)"""
+        self.running.send_signal(3)
+        try:
+            self.running.wait(10)
+        except subprocess.TimeoutExpired:
+            self.running.kill()
+            self.running.wait(10)
+
+
 @frozen
 class Server:
     """A running database server. ``admin`` runs SQL as its superuser and returns the output."""
@@ -38,6 +74,7 @@ class Server:
     client: Sequence[str]  # the command that reads SQL from standard input
     demote: dict[str, Any]
     directory: Path
+    process: Process | None = None  # of a PostgreSQL
 
     def admin(self, sql: str, *, database: str = "") -> str:
         command = [*self.client, *([database] if database else [])]
@@ -113,8 +150,11 @@ def _stop(process: subprocess.Popen[bytes], directory: Path) -> None:
 
 
 @contextmanager
-def run_postgres(*, standby: bool = False) -> Iterator[Server]:
-    """Start a PostgreSQL of its own; with ``standby`` it stays in recovery, as a replica does."""
+def run_postgres(*, standby: bool = False, **changed: object) -> Iterator[Server]:
+    """Start a PostgreSQL of its own; with ``standby`` it stays in recovery, as a replica does.
+
+    ``changed`` are further settings, by their names.
+    """
     initdb, postgres, psql = map(_postgres_program, ("initdb", "postgres", "psql"))
     demote = _demote("postgres")
     directory = _directory("s3gc-pg-", demote)
@@ -133,19 +173,19 @@ def run_postgres(*, standby: bool = False) -> Iterator[Server]:
     settings = {
         "listen_addresses": "127.0.0.1", "port": port, "unix_socket_directories": "", "fsync": "off",
         "wal_level": "logical", "max_prepared_transactions": 10, "max_wal_senders": 20,
-        "max_replication_slots": 20, "max_connections": 100, "shared_buffers": "32MB",
+        "max_replication_slots": 20, "max_connections": 100, "shared_buffers": "32MB", **changed,
     }  # fmt: skip
     options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            [postgres, "-D", str(data), *options], stdout=output, stderr=output, cwd=directory, **demote
-        )
     try:
-        _wait(process, port, log)
+        process = Process([postgres, "-D", str(data), *options], port, log, demote)
         url = f"postgresql://s3gc_admin:{password}@127.0.0.1:{port}/postgres"
-        yield Server(port, password, [psql, "-XqAt", "-v", "ON_ERROR_STOP=1", url], demote, directory)
+        try:
+            client = [psql, "-XqAt", "-v", "ON_ERROR_STOP=1", url]
+            yield Server(port, password, client, demote, directory, process)
+        finally:
+            process.stop()
     finally:
-        _stop(process, directory)
+        shutil.rmtree(directory, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

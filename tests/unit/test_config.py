@@ -32,7 +32,7 @@ def test_defaults_are_those_that_users_were_promised() -> None:
     assert config.cdc_connection_url is None
     assert config.schedule_cron is None
     assert config.safety == Safety.full()
-    assert config.compression == "zstd"
+    assert config.compression == "fast"
     assert config.store_url == "s3://my-bucket"
     assert config.registry_location == "s3gc_vault/registry.sqlite3"
 

@@ -47,6 +47,8 @@ from s3gc.archive import Archive
 from s3gc.capabilities import StoreState
 from s3gc.config import OPTIONS
 from s3gc.config._s3 import SETTINGS
+from s3gc.discovery import Lead
+from s3gc.doctor import CHECKS, Check
 from s3gc.hooks import Hooks
 from s3gc.missing import Missing
 from s3gc.model import ChangeBatch, Mode, RowChange, StoreCapabilities, TrippedBreaker, UntrackedColumn
@@ -395,6 +397,7 @@ def test_every_method_of_the_archive_is_documented_with_its_arguments() -> None:
         Explanation,
         PlanFooter,
         Missing,
+        Lead,
         TrippedBreaker,
         StoreState,
         StoreCapabilities,
@@ -428,7 +431,15 @@ def test_every_step_of_the_builder_is_documented() -> None:
 
 @pytest.mark.parametrize(
     "of",
-    [abc.ObjectStore, abc.ReferenceSource, abc.Vault, abc.Compressor, abc.ObjectCodec, abc.Gate],
+    [
+        abc.ObjectStore,
+        abc.ReferenceSource,
+        abc.Vault,
+        abc.Compressor,
+        abc.ObjectCodec,
+        abc.ObjectCoder,
+        abc.Gate,
+    ],
     ids=lambda of: of.__name__,
 )
 def test_every_method_of_a_contract_is_documented(of: type) -> None:
@@ -437,7 +448,15 @@ def test_every_method_of_a_contract_is_documented(of: type) -> None:
 
 @pytest.mark.parametrize(
     "of",
-    [abc.ObjectStore, abc.ReferenceSource, abc.Vault, abc.Compressor, abc.ObjectCodec, abc.Gate],
+    [
+        abc.ObjectStore,
+        abc.ReferenceSource,
+        abc.Vault,
+        abc.Compressor,
+        abc.ObjectCodec,
+        abc.ObjectCoder,
+        abc.Gate,
+    ],
     ids=lambda of: of.__name__,
 )
 def test_every_attribute_of_a_contract_is_documented(of: type) -> None:
@@ -471,6 +490,14 @@ def test_every_fake_and_every_contract_suite_is_documented() -> None:
     assert len(suites) >= 4
     for name in suites:
         assert f"`{name}`" in read("docs/plugins.md")
+
+
+def test_every_check_of_the_doctor_is_documented() -> None:
+    rows = (f"| `{name}` | {what} |" for name, what in CHECKS.items())
+    assert table("docs/cli.md", "doctor") == markdown("| check | what must hold |", rows)
+    page = read("docs/embedding.md")
+    for field in attrs.fields(Check):
+        assert f"`{field.name}`" in page
 
 
 def test_every_module_is_in_the_architecture() -> None:

@@ -73,6 +73,7 @@ def test_the_promised_extras_exist() -> None:
         "fastapi",
         "cli",
         "codecs",
+        "cdc-postgres",
         "all",
     }
 
@@ -181,6 +182,13 @@ def test_the_codecs_are_an_entry_point(wheels: dict[str, zipfile.ZipFile]) -> No
     wheel = wheels["s3gc-codecs"]
     (name,) = (name for name in wheel.namelist() if name.endswith("/entry_points.txt"))
     assert wheel.read(name).decode().split() == ["[s3gc]", "codecs", "=", "s3gc_codecs"]
+
+
+def test_change_capture_is_an_entry_point(wheels: dict[str, zipfile.ZipFile]) -> None:
+    wheel = wheels["s3gc-cdc-postgres"]
+    assert "s3gc_cdc_postgres/py.typed" in wheel.namelist()
+    (name,) = (name for name in wheel.namelist() if name.endswith("/entry_points.txt"))
+    assert wheel.read(name).decode().split() == ["[s3gc]", "cdc-postgres", "=", "s3gc_cdc_postgres"]
 
 
 def test_the_distribution_of_the_whole_has_no_code(wheels: dict[str, zipfile.ZipFile]) -> None:

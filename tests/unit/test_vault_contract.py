@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from coder_doubles import LzmaCoder
 from s3gc.abc import Vault
 from s3gc.clock import SystemClock
 from s3gc.compressors import StoreCompressor, ZstdCompressor
@@ -25,13 +26,14 @@ def flip_middle(folder: Path, record: BackupRecord) -> None:
 
 
 class TestLocalVault(VaultContract):
-    @pytest.fixture(params=["zstd", "store"])
+    @pytest.fixture(params=["zstd", "store", "coded"])
     def make_vault(self, tmp_path: Path, request: pytest.FixtureRequest) -> Callable[[], Vault]:
         return lambda: LocalVault(
             tmp_path / "vault",
             compressors=[ZstdCompressor(), StoreCompressor()],
             clock=SystemClock(),
-            codec=request.param,
+            codec="store" if request.param == "coded" else request.param,
+            coder=LzmaCoder() if request.param == "coded" else None,
         )
 
     @pytest.fixture

@@ -80,6 +80,9 @@ _MAGIC: Final = (
     (b"fLaC", "packed"),
     (b"wOF2", "packed"),
 )
+_BY_LOOKING: Final = frozenset({"pnm", "pdf", "text", "other"})
+"""Classes that more than a fixed beginning tells."""
+
 _PNM: Final = re.compile(rb"P[56][\s#]")
 _PDF: Final = re.compile(rb"%PDF-\d")
 _CONTROLS: Final = bytes(set(range(32)) - set(b"\t\n\f\r\x1b"))
@@ -103,3 +106,11 @@ def classify(data: bytes) -> str:
     if _PDF.search(start[:1024]):
         return "pdf"
     return "text" if start and len(start.translate(None, _CONTROLS)) == len(start) else "other"
+
+
+def starts_of(policy: Policy) -> tuple[bytes, ...] | None:
+    """What every object begins with that the policy has a codec for; None when that can't be told so."""
+    classes = {kind for rule in policy.rules for kind in rule.classes}
+    if classes & _BY_LOOKING:
+        return None
+    return tuple(magic for magic, kind in _MAGIC if kind in classes)

@@ -9,7 +9,7 @@ from urllib.parse import unquote, urlsplit
 
 from attrs import fields
 
-from s3gc.abc import Compressor, ObjectStore, ReferenceSource, Vault
+from s3gc.abc import Compressor, ObjectCoder, ObjectStore, ReferenceSource, Vault
 from s3gc.clock import Clock
 from s3gc.config import Config
 from s3gc.hooks import hookimpl
@@ -57,15 +57,17 @@ def s3gc_open_source(url: str, config: Config, resolver: Resolver) -> ReferenceS
 
 @hookimpl
 def s3gc_open_vault(
-    url: str, config: Config, compressors: Sequence[Compressor], clock: Clock
+    url: str, config: Config, compressors: Sequence[Compressor], coder: ObjectCoder | None, clock: Clock
 ) -> Vault | None:
     """A local folder."""
     if "://" in url and not url.startswith("file://"):
         return None
+    from s3gc.compressors.policies import by_policy
     from s3gc.vault.local import LocalVault
 
     path = unquote(urlsplit(url).path) if url.startswith("file://") else url
-    return LocalVault(Path(path), compressors=compressors, clock=clock, codec=config.compression)
+    codecs, codec = by_policy(compressors, config.compression)
+    return LocalVault(Path(path), compressors=codecs, clock=clock, codec=codec, coder=coder)
 
 
 @hookimpl

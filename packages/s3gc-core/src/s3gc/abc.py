@@ -429,6 +429,47 @@ class ObjectCodec(abc.ABC):
         """
 
 
+@frozen
+class EncodedObject:
+    """A whole object as one codec stores it."""
+
+    codec: str
+    body: bytes
+    requires: Mapping[str, str]
+    """What must be there to decode it: distribution or library -> the version that encoded."""
+
+
+class ObjectCoder(abc.ABC):
+    """Codecs of whole objects at work, off the event loop: what a vault asks to encode and to decode.
+
+    Files may be hostile. One that breaks a decoder must harm neither this process nor another file.
+    """
+
+    @abc.abstractmethod
+    def takes(self, data: bytes) -> bool:
+        """Whether :meth:`encode` may be worth its time. Cheap: it is asked of every small object."""
+
+    @abc.abstractmethod
+    async def encode(self, data: bytes) -> EncodedObject | None:
+        """``data`` smaller than zstd makes it; None when no codec does, or it broke the codec."""
+
+    @abc.abstractmethod
+    async def decodes(self) -> Collection[str]:
+        """The names of the codecs that :meth:`decode` knows here."""
+
+    @abc.abstractmethod
+    async def decode(self, codec: str, body: bytes, size: int) -> bytes:
+        """The ``size`` bytes that ``body`` was made from. The caller compares their hash.
+
+        Raises:
+            VaultCorrupt: the body is damaged, or this machine can't give back the very bytes.
+            VaultError: nothing can be decoded now.
+        """
+
+    async def aclose(self) -> None:  # noqa: B027 - nothing to release is a fine default
+        """End the workers. May be called twice; the next call of another method starts new ones."""
+
+
 class Journal(abc.ABC):
     """The append-only, hash-chained record of all that was done."""
 

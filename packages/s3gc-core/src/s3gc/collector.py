@@ -23,6 +23,7 @@ from s3gc.capabilities import StoreState
 from s3gc.clock import Clock, SystemClock
 from s3gc.config import Config
 from s3gc.copies import catch_up
+from s3gc.discovery import Lead, leads
 from s3gc.drill import drill
 from s3gc.errors import CycleHeld, LeaseHeld, S3GCError
 from s3gc.explain import explain
@@ -274,6 +275,16 @@ class Collector:
         async with self._operation(writes=False) as parts:
             async for one in missing(parts):
                 yield one
+
+    async def discover(self) -> AsyncIterator[Lead]:
+        """Columns that aren't tracked and have values, each tried against the bucket.
+
+        Raises:
+            SourceError: a schema can't be looked through.
+            StoreError: the bucket can't be asked.
+        """
+        async for lead in leads(self._parts):
+            yield lead
 
     async def metrics(self) -> Mapping[str, Any]:
         """Totals over the bucket's whole history; they survive restarts."""

@@ -74,6 +74,10 @@ class TooFewCopies(VaultError):
     """Backups could not be brought to as many places as they must be in."""
 
 
+class CodecMissing(VaultError):
+    """A backup needs a codec that isn't installed here. It says which, and what to install."""
+
+
 class BackupGone(VaultError):
     """The backup was removed on purpose: its time was over, or it had to be forgotten. It says which."""
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pluggy
 
 if TYPE_CHECKING:
-    from s3gc.abc import Compressor, Gate, ObjectCodec, ObjectStore, ReferenceSource, Vault
+    from s3gc.abc import Compressor, Gate, ObjectCodec, ObjectCoder, ObjectStore, ReferenceSource, Vault
     from s3gc.clock import Clock
     from s3gc.config import Config
     from s3gc.model import Candidate
@@ -39,11 +39,17 @@ class Hooks:
 
     @hookspec(firstresult=True)
     def s3gc_open_vault(
-        self, url: str, config: Config, compressors: Sequence[Compressor], clock: Clock
+        self,
+        url: str,
+        config: Config,
+        compressors: Sequence[Compressor],
+        coder: ObjectCoder | None,
+        clock: Clock,
     ) -> Vault | None:
         """Make the vault at ``url`` (a path without a scheme is a local folder), or None.
 
         ``compressors`` are those of all plugins; new backups use the one that ``config.compression`` names.
+        ``coder`` has the codecs of whole objects, if some are installed; the vault closes it.
         """
 
     @hookspec
@@ -53,6 +59,13 @@ class Hooks:
     @hookspec
     def s3gc_codecs(self) -> Sequence[ObjectCodec]:
         """Codecs of whole objects, such as pictures. Only those that this machine can decode with."""
+
+    @hookspec(firstresult=True)
+    def s3gc_open_coder(self, policy: str) -> ObjectCoder | None:
+        """Codecs of whole objects at work: ``plain`` encodes nothing, ``fast`` what is quick, ``full`` all.
+
+        All of them decode whatever can be decoded here. Nothing is started before it is needed.
+        """
 
     @hookspec
     def s3gc_gates(self, config: Config) -> Sequence[Gate]:

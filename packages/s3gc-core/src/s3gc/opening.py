@@ -12,8 +12,9 @@ import pluggy
 
 from s3gc import _threads
 from s3gc._log import get_logger
-from s3gc.abc import Compressor, Gate, ObjectStore, ReferenceSource, Vault
+from s3gc.abc import Compressor, Gate, ObjectCoder, ObjectStore, ReferenceSource, Vault
 from s3gc.clock import Clock
+from s3gc.compressors.policies import FULL, PLAIN, POLICIES
 from s3gc.config import REGISTRY_FILE, Config, redact
 from s3gc.copies import open_replicas
 from s3gc.derivation import Derivation
@@ -43,11 +44,7 @@ async def open_parts(
     async with AsyncExitStack() as stack:
         store = store or store_of(hook, config, clock)
         stack.push_async_callback(store.aclose)
-        resolver = Resolver(
-            store.bucket,
-            endpoint_hosts=[urlsplit(config.endpoint_url).netloc] if config.endpoint_url else [],
-            base_urls=config.base_urls,
-        )
+        resolver = resolver_of(config, store.bucket)
         all_sources = [*_open_sources(hook, config, resolver), *sources]
         for source in all_sources:
             stack.push_async_callback(source.aclose)
@@ -99,6 +96,15 @@ def folder_of(config: Config) -> Path:
     return path_of(config.registry_url).parent
 
 
+def resolver_of(config: Config, bucket: str) -> Resolver:
+    """The one resolver of a bucket."""
+    return Resolver(
+        bucket,
+        endpoint_hosts=[urlsplit(config.endpoint_url).netloc] if config.endpoint_url else [],
+        base_urls=config.base_urls,
+    )
+
+
 def store_of(hook: pluggy.HookRelay, config: Config, clock: Clock) -> ObjectStore:
     store: ObjectStore | None = hook.s3gc_open_store(url=config.store_url, config=config, clock=clock)
     if store is None:
@@ -140,10 +146,30 @@ def _check_names(sources: Sequence[ReferenceSource]) -> None:
 def vault_of(hook: pluggy.HookRelay, config: Config, clock: Clock) -> Vault:
     compressors: list[Compressor] = [one for some in hook.s3gc_compressors() for one in some]
     vault: Vault | None = hook.s3gc_open_vault(
-        url=config.vault_path, config=config, compressors=compressors, clock=clock
+        url=config.vault_path,
+        config=config,
+        compressors=compressors,
+        coder=coder_of(hook, config),
+        clock=clock,
     )
     if vault is None:
         raise ConfigError(
             f"no plugin opens the vault {redact(config.vault_path)}: write the path of a folder"
         )
     return vault
+
+
+def coder_of(hook: pluggy.HookRelay, config: Config) -> ObjectCoder | None:
+    """The codecs of whole objects, if some are installed: whatever is written, backups may need them.
+
+    Raises:
+        ConfigError: ``compression`` is ``full`` and there are none.
+    """
+    policy = config.compression if config.compression in POLICIES else PLAIN
+    coder: ObjectCoder | None = hook.s3gc_open_coder(policy=policy)
+    if coder is None and policy == FULL:
+        raise ConfigError(
+            'compression = "full" needs the distribution s3gc-codecs with its extras lepton and images, '
+            'which isn\'t installed; "fast" takes what is there'
+        )
+    return coder

@@ -9,6 +9,7 @@ from pathlib import Path
 from s3gc import _threads, create_plugin_manager
 from s3gc.archive import Archive
 from s3gc.clock import SystemClock
+from s3gc.compressors.policies import PLAIN
 from s3gc.errors import ConfigError
 from s3gc.vault.local import LocalVault
 from s3gc.vault.replica import (
@@ -77,9 +78,14 @@ async def fetch(session: Session, url: str, folder: Path, *, keys: str | None) -
     sealed_with = None if keys is None else load_keys(keys)
     display = session.watch().display
     display.stage("fetching, then reading all of it")
-    codecs = [codec for some in create_plugin_manager().hook.s3gc_compressors() for codec in some]
+    hook = create_plugin_manager().hook
     report = await fetch_verified(
-        open_remote(url), folder, compressors=codecs, clock=SystemClock(), keys=sealed_with
+        open_remote(url),
+        folder,
+        compressors=[codec for some in hook.s3gc_compressors() for codec in some],
+        clock=SystemClock(),
+        keys=sealed_with,
+        coder=hook.s3gc_open_coder(policy=PLAIN),
     )
     display.stop()
     session.answer(_documents.value(report), fetched(report), lambda console: show_fetched(console, report))

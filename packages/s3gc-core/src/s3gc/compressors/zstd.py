@@ -7,6 +7,8 @@ frames that every decoder should take; so memory is bounded on both sides.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import zstandard
 
 from s3gc.abc import Compressor, CompressStream, DecompressStream
@@ -149,26 +151,38 @@ class _DecompressStream:
 
 
 class ZstdCompressor(Compressor):
-    """Zstandard at one level; frames of all levels can be read.
+    """Zstandard; frames of all levels can be read.
 
     Args:
         level: 1 (fast) to 19 (small). 3 is zstd's own default.
+        up_to: other levels for objects of up to so many bytes, smallest first: ``{8192: 3, 2**23: 10}``.
 
     Raises:
-        ValueError: ``level`` is out of range.
+        ValueError: a level is out of range, or ``up_to`` isn't in order.
     """
 
     name = "zstd"
 
-    def __init__(self, level: int = 3) -> None:
-        if not 1 <= level <= MAX_LEVEL:
-            raise ValueError(f"zstd's level must be from 1 to {MAX_LEVEL}, got {level}")
+    def __init__(self, level: int = 3, *, up_to: Mapping[int, int] | None = None) -> None:
+        self._up_to = tuple((up_to or {}).items())
+        for one in (level, *(one for _, one in self._up_to)):
+            if not 1 <= one <= MAX_LEVEL:
+                raise ValueError(f"zstd's level must be from 1 to {MAX_LEVEL}, got {one}")
+        if list(self._up_to) != sorted(self._up_to):
+            raise ValueError(f"sizes must be in order, got {[size for size, _ in self._up_to]}")
         self.level = level
-        self._pool: list[zstandard.ZstdCompressor] = []
+        self._pools: dict[int, list[zstandard.ZstdCompressor]] = {
+            one: [] for one in (level, *(one for _, one in self._up_to))
+        }
         self._decoders: list[zstandard.ZstdDecompressor] = []
 
+    def level_for(self, size: int) -> int:
+        """The level for an object of so many bytes."""
+        return next((level for most, level in self._up_to if size <= most), self.level)
+
     def compressor(self, size: int) -> CompressStream:
-        return _CompressStream(self._pool, self.level, size)
+        level = self.level_for(size)
+        return _CompressStream(self._pools[level], level, size)
 
     def decompressor(self) -> DecompressStream:
         return _DecompressStream(self._decoders)

@@ -202,7 +202,11 @@ def endpoint_url(value: object) -> str | None:
 def base_urls(value: object) -> tuple[str, ...]:
     urls = _texts("base_urls", value, '["https://cdn.example.com/"]')
     one = url("base_urls: each item", "https://cdn.example.com/", "http", "https")
-    return tuple(_web("base_urls: each item", str(one(item))) for item in urls)
+    # A path alone serves rows that hold `/media/a.jpg`, whatever host it is served by.
+    return tuple(item if _BASE_PATH(item) else _web("base_urls: each item", str(one(item))) for item in urls)
+
+
+_BASE_PATH = re.compile(r"/[^/\s?#@:\\][^\s?#@:\\]*").fullmatch
 
 
 def _web(name: str, text: str) -> str:
@@ -362,7 +366,9 @@ def vault_path(value: object) -> str:
 def compression(value: object) -> str:
     text = _text("compression", value)
     if not re.fullmatch(r"[a-z0-9][a-z0-9._+-]*", text):
-        raise ConfigError(f"compression must be a codec's name such as zstd, got {show(text)}")
+        raise ConfigError(
+            f"compression must be fast, full, plain, or the name of a plugin's codec, got {show(text)}"
+        )
     return text
 
 

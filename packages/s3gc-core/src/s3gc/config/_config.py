@@ -78,9 +78,9 @@ class Draft:
     base_urls: tuple[str, ...] = option(
         _checks.base_urls,
         (),
-        type="list of URLs",
+        type="list of URLs or paths",
         env="S3GC_BASE_URLS",
-        help="Addresses (of a CDN, say) below which the bucket's objects are served.",
+        help="Addresses (of a CDN, say) or paths below which the bucket's objects are served.",
         secret=True,
     )
     mode: Mode = option(
@@ -156,10 +156,10 @@ class Draft:
     )
     compression: str = option(
         _checks.compression,
-        "zstd",
-        type="name of a codec",
+        "fast",
+        type="fast, full, plain, or a codec",
         env="S3GC_COMPRESSION",
-        help="How backups are compressed, always bit-exactly.",
+        help="How backups are compressed, always bit-exactly: fast with Lepton if there, full, plain zstd.",
     )
     replicas: tuple[str, ...] = option(
         _checks.replicas,
@@ -236,7 +236,7 @@ class Draft:
             if isinstance(value, str) and "://" in value:
                 shown[name] = redact(value)
         for name in ("sources", "base_urls", "replicas"):
-            shown[name] = [redact(url) for url in shown[name]]
+            shown[name] = [one if one.startswith("/") else redact(one) for one in shown[name]]
         shown["mode"] = self.mode.value
         shown["exclude_prefixes"] = list(self.exclude_prefixes)
         shown["owned_prefixes"] = list(self.owned_prefixes)
@@ -360,7 +360,7 @@ def create_config(
     registry_url: str | None = None,
     vault_retention_days: float | None = None,
     recovery_window_days: float | None = None,
-    compression: str = "zstd",
+    compression: str = "fast",
     replicas: Iterable[str] = (),
     backup_copies: int = 1,
     replica_keys: str | Path | None = None,

@@ -26,12 +26,8 @@ from s3gc.sources._dialect import (
     fetch,
     no_table,
 )
+from s3gc.sources._postgres_text import NATIVE, NATIVE_KEYS, POSTGRES_TEXT
 
-# Types whose binary form asyncpg gives back without loss; all others travel as PostgreSQL prints them,
-# which is also how they come through logical decoding.
-_SCALARS = ("text", "varchar", "bpchar", "name", "uuid", "bytea")
-_NATIVE = frozenset(_SCALARS) | {"_" + name for name in _SCALARS}
-_NATIVE_KEYS = frozenset({"int2", "int4", "int8", "text", "varchar", "uuid", "bytea"})
 _CONNECT_SECONDS = 30.0
 _TROUBLES = {
     "42501": Trouble.DENIED,  # insufficient_privilege, also where row-level security would hide rows
@@ -53,7 +49,9 @@ FROM pg_class c WHERE c.oid = to_regclass($1::text)
 _COLUMNS = """
 SELECT a.attname::text, t.typname::text, coalesce(array_position(i.indkey::int2[], a.attnum), -1)
 FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid
-LEFT JOIN pg_index i ON i.indrelid = a.attrelid AND i.indisprimary
+JOIN pg_class c ON c.oid = a.attrelid
+LEFT JOIN pg_index i ON i.indrelid = a.attrelid
+    AND CASE c.relreplident WHEN 'i' THEN i.indisreplident ELSE i.indisprimary END
 WHERE a.attrelid = $1::oid AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum
 """
 # Every open transaction, a reading one too, holds a lock on its own virtual id, which no later one gets.
@@ -126,9 +124,7 @@ class PostgresDialect(Dialect):
             "SET LOCAL row_security = off",  # a policy that would hide rows becomes an error
             "SET LOCAL statement_timeout = 0",
             "SET LOCAL idle_in_transaction_session_timeout = 0",
-            "SET LOCAL timezone = 'UTC'",
-            "SET LOCAL datestyle = 'ISO, MDY'",
-            "SET LOCAL bytea_output = 'hex'",
+            *(f"SET LOCAL {name} = '{value}'" for name, value in POSTGRES_TEXT.items()),
         ):
             await connection.exec_driver_sql(sql)
 
@@ -156,10 +152,16 @@ class PostgresDialect(Dialect):
         types = {str(name): str(type_name) for name, type_name, _ in info}
         columns = self.columns_in(table, list(types))
         keys = [str(name) for name, _, order in sorted(info, key=lambda row: int(row[2])) if order >= 0]
-        selected = [self._expression(c, types[c], _NATIVE_KEYS) for c in keys]
-        selected += [self._expression(c, types[c], _NATIVE) for c in columns]
+        selected = [self._key(c, types[c]) for c in keys]
+        selected += [self._expression(c, types[c], NATIVE) for c in columns]
         sql = f"SELECT {', '.join(selected)} FROM {self.quoted(*table.parts)} AS t"
         return TableQuery(table, sql, len(keys))
+
+    def _key(self, column: str, type_name: str) -> str:
+        """Printed by the type's own output function, as change capture gets it: a cast may print otherwise
+        (bool, inet, bpchar)."""
+        name = f"t.{self.quoted(column)}"
+        return name if type_name in NATIVE_KEYS else f"format('%s', {name})"
 
     def _expression(self, column: str, type_name: str, native: frozenset[str]) -> str:
         name = f"t.{self.quoted(column)}"

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from s3gc.abc import Wanted
-from s3gc.model import Column, ColumnCount, Reference, ScanBatch
+from s3gc.model import ScanBatch
 from s3gc.resolver import Resolver
+from s3gc.sources._batch import BatchReader
 from s3gc.sources._dialect import Dialect, Rows, TableQuery, TrackedTable
-from s3gc.sources._names import row_id, stand_in
-from s3gc.sources.folders import FolderReader
 
 _FIRST_ROWS = 200
 _BATCH_BYTES = 16 * 1024 * 1024  # of values in one batch, as far as the batches before it tell
-_EMPTY = (str, bytes, list)  # the number 0 is a value, an empty text is none
 _SAMPLE = 64  # rows of a batch that are measured
 
 
@@ -37,10 +34,8 @@ class Reader:
     ) -> None:
         self._dialect = dialect
         self._tables = tables
-        self._resolve = resolver.keys
-        self._folders = FolderReader(resolver).folders
+        self._batches = BatchReader(resolver, wanted)
         self._batch_rows = batch_rows
-        self._wanted = wanted
         self._connection: AsyncConnection | None = None
         self._queries: list[TableQuery] = []
         self._rows: Rows | None = None
@@ -73,12 +68,12 @@ class Reader:
             rows = await self._rows.fetch(self._fetch)
             if rows:
                 self._resize(rows)
-                return self._batch(query, rows)
+                return self._batches.of(query, rows)
             await self._rows.close()
             self._rows = None
             self._queries.pop(0)
             if fresh:
-                return self._batch(query, rows)
+                return self._batches.of(query, rows)
         return None
 
     async def close(self) -> None:
@@ -94,36 +89,3 @@ class Reader:
         size = sum(len(v) for row in sample for v in row if isinstance(v, (str, bytes, list)))
         fits = _BATCH_BYTES * len(sample) // (size + 1)
         self._fetch = max(1, min(self._batch_rows, 4 * self._fetch, fits))
-
-    def _batch(self, query: TableQuery, rows: Sequence[Sequence[Any]]) -> ScanBatch:
-        resolve, wanted, table, width = self._resolve, self._wanted, query.table.spec, query.key_columns
-        found: list[Reference] = []
-        add = found.append
-        counts: dict[Column, ColumnCount] = {}
-        for at, (name, _) in enumerate(query.table.columns):
-            number = width + at
-            is_uuid = at in query.uuids
-            is_folder = at in query.table.folders
-            folders: frozenset[str] = frozenset()
-            values = 0
-            for row in rows:
-                value = row[number]
-                if value is None or (not value and isinstance(value, _EMPTY)):
-                    continue
-                values += 1
-                keys = resolve(uuid.UUID(value) if is_uuid else value)
-                if is_folder:
-                    folders = self._folders(keys)
-                if wanted is not None:
-                    if wanted.keys.isdisjoint(keys) and (not folders or wanted.folders.isdisjoint(folders)):
-                        continue
-                    keys &= wanted.keys
-                    if folders:
-                        folders &= wanted.folders
-                identity = row_id(row, width) if width else stand_in(row)
-                for key in keys:
-                    add(Reference(key, table, identity, name))
-                for key in folders:
-                    add(Reference(key, table, identity, name, prefix=True))
-            counts[Column(table, name)] = ColumnCount(len(rows), values)
-        return ScanBatch(found, counts)

@@ -21,8 +21,8 @@ from s3gc.resolver import Resolver
 from s3gc.sources._coverage import Coverage
 from s3gc.sources._dialect import Dialect, Running, TrackedTable
 from s3gc.sources._loop import LoopThread
-from s3gc.sources._names import column_name, split_name
 from s3gc.sources._reader import Reader
+from s3gc.sources._tracked import tracked_tables
 
 _DRIVERS = {"sqlite": "aiosqlite", "postgresql": "asyncpg", "mysql": "aiomysql"}
 _EXTRAS = {"postgresql": "postgres", "mysql": "mysql"}
@@ -71,15 +71,21 @@ class SqlSource(ReferenceSource):
         if not isinstance(batch_rows, int) or batch_rows < 1:
             raise ConfigError(f"batch_rows must be at least 1, got {batch_rows!r}")
         self._dialect = _dialect(url)
-        self._tables = _tracked(tables, folders or {})
+        self._tables = self._tracked(tables, folders or {})
         self._resolver = resolver
         self._batch_rows = batch_rows
         self.name = name or self._dialect.target.display
         self._loop = LoopThread(f"s3gc {self._dialect.kind}")
         self._engine: AsyncEngine | None = None
 
+    def _tracked(
+        self, tables: Mapping[str, Sequence[str]], folders: Mapping[str, Sequence[str]]
+    ) -> tuple[TrackedTable, ...]:
+        return tracked_tables(tables, folders)
+
     def __repr__(self) -> str:
-        return f"SqlSource({self._dialect.target.display!r}, tables={[t.spec for t in self._tables]!r})"
+        tables = [table.spec for table in self._tables]
+        return f"{type(self).__name__}({self._dialect.target.display!r}, tables={tables!r})"
 
     def columns(self) -> Sequence[Column]:
         return [Column(t.spec, spec) for t in self._tables for spec, _ in t.columns]
@@ -284,38 +290,6 @@ def _dialect(url: str) -> Dialect:
     from s3gc.sources._mysql import MysqlDialect
 
     return MysqlDialect(parsed)
-
-
-def _tracked(
-    tables: Mapping[str, Sequence[str]], folders: Mapping[str, Sequence[str]]
-) -> tuple[TrackedTable, ...]:
-    if not isinstance(tables, Mapping) or not tables:
-        raise ConfigError("tables must map at least one table to its columns: {'users': ['avatar_key']}")
-    columns = {spec: _columns("tables", spec, tables[spec]) for spec in tables}
-    if not isinstance(folders, Mapping):
-        raise ConfigError("folders must map tables to columns: {'albums': ['folder']}")
-    marked: set[tuple[tuple[str, ...], str]] = set()
-    known = {(split_name(spec), name) for spec in columns for _, name in columns[spec]}
-    for spec, names in folders.items():
-        for written, name in _columns("folders", spec, names):
-            if (split_name(spec), name) not in known:
-                raise ConfigError(f"folders: {spec}.{written} isn't tracked; add it to tables too")
-            marked.add((split_name(spec), name))
-    return tuple(
-        TrackedTable(
-            spec,
-            split_name(spec),
-            names,
-            frozenset(at for at, (_, name) in enumerate(names) if (split_name(spec), name) in marked),
-        )
-        for spec, names in columns.items()
-    )
-
-
-def _columns(option: str, spec: str, columns: Sequence[str]) -> tuple[tuple[str, str], ...]:
-    if isinstance(columns, str) or not columns:
-        raise ConfigError(f"{option}: table {spec!r} needs a list of at least one column")
-    return tuple((column, column_name(column)) for column in dict.fromkeys(columns))
 
 
 def _blocked(waiting: Mapping[str, timedelta | None], timeout: timedelta) -> str:

@@ -6,13 +6,13 @@ import hashlib
 import threading
 from collections.abc import Callable, Mapping, Sequence
 
-from attrs import frozen
+from attrs import evolve, frozen
 
-from s3gc.abc import Compressor
+from s3gc.abc import Compressor, EncodedObject
 from s3gc.errors import VaultCorrupt
 from s3gc.model import BackupRecord, ObjectAttributes, ObjectInfo
-from s3gc.vault._frames import Decoder, FrameReader, codec_named, reader_of
-from s3gc.vault._layout import FrameBuilder, HeaderText
+from s3gc.vault._frames import Decoder, FrameReader, reader_of
+from s3gc.vault._layout import CODED_VERSION, VERSION, FrameBuilder, HeaderText
 from s3gc.vault.packs import PackWriter, location_of
 
 PACK_ROLL_BYTES = 256 * 1024 * 1024
@@ -36,6 +36,8 @@ class Arrived:
     attributes: ObjectAttributes
     header: HeaderText
     data: bytes
+    coded: EncodedObject | None = None
+    """A body by a codec of whole objects, proved."""
 
 
 @frozen
@@ -55,19 +57,29 @@ class _Encoded:
     codec: str
     body: bytes
     sha256: bytes
+    requires: Mapping[str, str] | None = None
+
+    def begin_frame(self, offset: int) -> FrameBuilder:
+        """The frame for it, with its header."""
+        header = self.arrived.header.with_codec(self.codec, self.requires)
+        return FrameBuilder(offset, header, VERSION if self.requires is None else CODED_VERSION)
 
 
 def encode(arrived: Arrived, codec: Compressor) -> _Encoded:
     """Compress a small object; keep its bytes as they are if that saves too little."""
     data = arrived.data
-    sha256 = hashlib.sha256(data).digest()
+    made = _Encoded(arrived, "store", data, hashlib.sha256(data).digest())
     if codec.name != "store" and data:
         stream = codec.compressor(len(data))
         body = stream.compress(data)
         body += stream.flush()
         if len(body) < RAW_ABOVE * len(data):
-            return _Encoded(arrived, codec.name, body, sha256)
-    return _Encoded(arrived, "store", data, sha256)
+            made = evolve(made, codec=codec.name, body=body)
+    coded = arrived.coded
+    # What needs a library to be read again must be worth it.
+    if coded is not None and len(coded.body) < RAW_ABOVE * len(made.body):
+        made = evolve(made, codec=coded.codec, body=coded.body, requires=coded.requires)
+    return made
 
 
 class SmallPacks:
@@ -96,8 +108,7 @@ class SmallPacks:
                     parts, waiting, self.current = [], 0, None
                     writer = self._writer()
                 offset = writer.size + waiting
-                header = item.arrived.header.with_codec(item.codec)
-                frame = FrameBuilder(offset, header)
+                frame = item.begin_frame(offset)
                 parts.append(frame.start)
                 parts += frame.chunks(item.body)
                 parts.append(frame.end(len(item.arrived.data), item.sha256))
@@ -163,10 +174,14 @@ def read_back(placed: Sequence[Placed], codecs: Mapping[str, Compressor]) -> Non
         what = f"the backup of {record.key!r} at {record.location} does not read back as written"
         try:
             reader = FrameReader(read, frame.offset)
-            decoder = Decoder(codec_named(codecs, record.codec), record.size, repr(record.key))
-            for chunk in reader.chunks():
-                decoder.decode(chunk)
-            decoder.finish(frame.sha256)
+            if record.codec in codecs:
+                decoder = Decoder(codecs[record.codec], record.size, repr(record.key))
+                for chunk in reader.chunks():
+                    decoder.decode(chunk)
+                decoder.finish(frame.sha256)
+            else:  # the very bytes came out of this body before it was written: it must be this body
+                for _ in reader.chunks():
+                    pass
         except VaultCorrupt as error:
             raise VaultCorrupt(f"{what}: {error}") from error
         if reader.digest != frame.frame_digest:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from functools import cached_property
 
 from attrs import evolve, frozen
 
 from s3gc.abc import Compressor
-from s3gc.errors import VaultCorrupt, VaultError
+from s3gc.errors import CodecMissing, VaultCorrupt, VaultError
 from s3gc.model import BackupRecord
 from s3gc.vault import _fs
 from s3gc.vault._layout import (
@@ -22,7 +22,7 @@ from s3gc.vault._layout import (
     PREAMBLE,
     TAIL_BYTES,
     TRAILER,
-    VERSION,
+    VERSIONS,
     Header,
     parse_header,
 )
@@ -100,10 +100,11 @@ class FrameReader:
             raise VaultCorrupt(
                 f"the frame at {offset} was written at {stands_at}: the pack was put together anew"
             )
-        if version != VERSION or reserved:
+        if version not in VERSIONS or reserved:
             raise VaultError(
-                f"the frame at {offset} is of version {version}, known is {VERSION}: update s3gc"
+                f"the frame at {offset} is of version {version}, known are up to {VERSIONS[-1]}: update s3gc"
             )
+        self.version: int = version
         self._sha = hashlib.sha256(head)
         self._sha.update(self.header_bytes)
         self.size = -1
@@ -114,7 +115,7 @@ class FrameReader:
 
     @cached_property
     def header(self) -> Header:
-        return parse_header(self.header_bytes)
+        return parse_header(self.header_bytes, self.version)
 
     @property
     def position(self) -> int:
@@ -201,19 +202,50 @@ def finished(reader: FrameReader, location: str) -> Frame:
     return Frame(record, header.bucket, header.operation_id, reader.offset, reader.length)
 
 
-def codec_named(codecs: Mapping[str, Compressor], name: str) -> Compressor:
+def codec_named(
+    codecs: Mapping[str, Compressor], name: str, requires: Mapping[str, str] | None = None
+) -> Compressor:
     """The codec of a frame.
 
     Raises:
-        VaultError: it isn't installed.
+        CodecMissing: it isn't installed.
     """
     try:
         return codecs[name]
     except KeyError:
-        known = ", ".join(sorted(codecs))
-        raise VaultError(
-            f"this backup needs the codec {name!r}, and only {known} are here: install its plugin"
-        ) from None
+        raise missing_codec(name, requires or {}, codecs) from None
+
+
+def missing_codec(name: str, requires: Mapping[str, str], known: Collection[str]) -> CodecMissing:
+    """What to say of a backup whose codec isn't here."""
+    needs = ", ".join(f"{library} {version}" for library, version in sorted(requires.items()))
+    return CodecMissing(
+        f"this backup needs the codec {name!r}{f' with {needs}' if needs else ''}, and only "
+        f"{', '.join(sorted(known))} are here: install its plugin (those of pictures and documents are in "
+        "the distribution s3gc-codecs, with the extras lepton and images)"
+    )
+
+
+@frozen
+class Coded:
+    """The body of a frame whose codec works on whole objects, found to be as written."""
+
+    codec: str
+    requires: Mapping[str, str]
+    body: bytes
+    size: int  # of the object
+    sha256: bytes  # of the object
+    what: str  # for errors
+
+    def checked(self, data: bytes) -> bytes:
+        """``data``, if these are the very bytes.
+
+        Raises:
+            VaultCorrupt: they aren't.
+        """
+        if len(data) != self.size or hashlib.sha256(data).digest() != self.sha256:
+            raise VaultCorrupt(f"{self.what}: other bytes come out than went in")
+        return data
 
 
 class Decoder:
@@ -275,7 +307,8 @@ def stream_record(
 ) -> Iterator[bytes]:
     """An object's bytes, decoded piece by piece; wrong ones end in VaultCorrupt."""
     reader = open_record(read, offset, record, bucket)
-    decoder = Decoder(codec_named(codecs, record.codec), record.size, repr(record.key))
+    codec = codec_named(codecs, record.codec, reader.header.requires)
+    decoder = Decoder(codec, record.size, repr(record.key))
     for chunk in reader.chunks():
         if data := decoder.decode(chunk):
             yield data
@@ -288,10 +321,24 @@ def whole_record(
 ) -> list[bytes]:
     """A small object's bytes, all checked: first the frame as it is stored, then what comes out of it."""
     reader = open_record(read, offset, record, bucket)
-    codec = codec_named(codecs, record.codec)
+    codec = codec_named(codecs, record.codec, reader.header.requires)
     chunks = list(reader.chunks())
     close_record(reader, record)
     decoder = Decoder(codec, record.size, repr(record.key))
     pieces = [data for chunk in chunks if (data := decoder.decode(chunk))]
     decoder.finish(reader.sha256)
     return pieces
+
+
+def coded_record(read: Read, offset: int, record: BackupRecord, bucket: str) -> Coded:
+    """The body of an object that a codec of whole objects made, all checked but for what comes out of it."""
+    reader = open_record(read, offset, record, bucket)
+    what = repr(record.key)
+    chunks: list[bytes] = []
+    for chunk in reader.chunks():
+        if reader.stored > record.size:
+            raise VaultCorrupt(f"{what}: its body is longer than the object")
+        chunks.append(chunk)
+    close_record(reader, record)
+    header = reader.header
+    return Coded(record.codec, header.requires, b"".join(chunks), record.size, reader.sha256, what)

@@ -1,4 +1,4 @@
-"""The bytes of a frame, version 1. ``docs/vault-format.md`` describes them; change neither alone.
+"""The bytes of a frame, versions 1 and 2. ``docs/vault-format.md`` describes them; change neither alone.
 
 ::
 
@@ -17,6 +17,7 @@ from __future__ import annotations
 import hashlib
 import json
 import struct
+from collections.abc import Mapping
 from typing import Any
 
 from attrs import frozen
@@ -35,6 +36,10 @@ from s3gc.vault.records import (
 MAGIC = b"\x89S3GC\r\n\x1a"  # as PNG's: shows 7-bit and newline damage, stops `type`
 END_MAGIC = b"S3GCEND\n"
 VERSION = 1
+"""Of a frame whose stored bytes a streaming codec reads."""
+
+CODED_VERSION = 2
+"""Of one whose header says more: what its codec requires."""
 
 PREAMBLE = struct.Struct(">8sHHIQ")
 LENGTH = struct.Struct(">I")
@@ -52,6 +57,10 @@ CHUNK_MAX_BYTES = 1024 * 1024
 _HEADER_NAMES = frozenset(
     ("attributes", "bucket", "codec", "etag", "key", "last_modified", "operation", "size", "version_id")
 )
+VERSIONS = (VERSION, CODED_VERSION)
+
+_MORE_NAMES = {VERSION: frozenset[str](), CODED_VERSION: frozenset(("requires",))}
+"""What else a header of a version has."""
 
 
 @frozen
@@ -61,6 +70,8 @@ class Header:
     record: BackupRecord  # sha256, stored_size and location are empty: the trailer and the place tell them
     bucket: str
     operation_id: str
+    requires: Mapping[str, str]
+    """What its codec needs: library -> version. Empty for a streaming codec."""
 
 
 @frozen
@@ -69,9 +80,12 @@ class HeaderText:
 
     before: bytes
     after: bytes
+    end: bytes
 
-    def with_codec(self, codec: str) -> bytes:
-        return b"".join((self.before, quoted(codec).encode(), self.after))
+    def with_codec(self, codec: str, requires: Mapping[str, str] | None = None) -> bytes:
+        """The header of version 1, or with ``requires`` of CODED_VERSION."""
+        more = b"" if requires is None else f',"requires":{canonical(dict(requires))}'.encode()
+        return b"".join((self.before, quoted(codec).encode(), self.after, more, self.end))
 
 
 def header_text(info: ObjectInfo, attributes: ObjectAttributes, bucket: str, operation_id: str) -> HeaderText:
@@ -88,17 +102,18 @@ def header_text(info: ObjectInfo, attributes: ObjectAttributes, bucket: str, ope
         after = (
             f',"etag":{quoted(info.etag)},"key":{quoted(info.key)},'
             f'"last_modified":{quoted(time_to_text(info.last_modified))},'
-            f'"operation":{quoted(operation_id)},"size":{info.size:d},"version_id":{version}}}'
+            f'"operation":{quoted(operation_id)}'
         )
-        made = HeaderText(before.encode(), after.encode())
+        end = f',"size":{info.size:d},"version_id":{version}}}'
+        made = HeaderText(before.encode(), after.encode(), end.encode())
     except UnicodeEncodeError as error:
         raise VaultError(f"{info.key!r} or its attributes hold a lone surrogate, which isn't text") from error
-    if len(made.before) + len(made.after) > HEADER_MAX_BYTES - 1024:
+    if len(made.before) + len(made.after) + len(made.end) > HEADER_MAX_BYTES - 16_384:
         raise VaultError(f"the attributes of {info.key!r} are longer than {HEADER_MAX_BYTES} bytes")
     return made
 
 
-def parse_header(data: bytes) -> Header:
+def parse_header(data: bytes, version: int = VERSION) -> Header:
     """A header whose digest was found right.
 
     Raises:
@@ -109,10 +124,11 @@ def parse_header(data: bytes) -> Header:
         fields: Any = json.loads(data)
     except ValueError as error:
         raise VaultCorrupt(f"the header is not JSON: {error}") from error
-    if not isinstance(fields, dict) or not fields.keys() >= _HEADER_NAMES:
+    names = _HEADER_NAMES | _MORE_NAMES[version]
+    if not isinstance(fields, dict) or not fields.keys() >= names:
         raise VaultCorrupt("the header lacks fields")
-    if fields.keys() != _HEADER_NAMES:
-        unknown = ", ".join(sorted(fields.keys() - _HEADER_NAMES))
+    if fields.keys() != names:
+        unknown = ", ".join(sorted(fields.keys() - names))
         raise VaultError(f"the header has fields of a newer s3gc ({unknown}): update s3gc")
     texts = (fields[n] for n in ("bucket", "codec", "etag", "key", "last_modified", "operation"))
     size, version_id = fields["size"], fields["version_id"]
@@ -120,6 +136,9 @@ def parse_header(data: bytes) -> Header:
         raise VaultCorrupt("the header has a field that should be text")
     if type(size) is not int or size < 0:
         raise VaultCorrupt(f"the header's size is {size!r}")
+    requires = fields.get("requires", {})
+    if not isinstance(requires, dict) or not all(isinstance(value, str) for value in requires.values()):
+        raise VaultCorrupt("the header's requires are not versions by name")
     record = BackupRecord(
         key=fields["key"],
         etag=fields["etag"],
@@ -132,7 +151,7 @@ def parse_header(data: bytes) -> Header:
         stored_size=0,
         location="",
     )
-    return Header(record, fields["bucket"], fields["operation"])
+    return Header(record, fields["bucket"], fields["operation"], requires)
 
 
 class FrameBuilder:
@@ -141,10 +160,11 @@ class FrameBuilder:
     Args:
         offset: where in its pack the frame begins, in bytes.
         header: canonical JSON.
+        version: the header's.
     """
 
-    def __init__(self, offset: int, header: bytes) -> None:
-        preamble = PREAMBLE.pack(MAGIC, VERSION, 0, len(header), offset)
+    def __init__(self, offset: int, header: bytes, version: int = VERSION) -> None:
+        preamble = PREAMBLE.pack(MAGIC, version, 0, len(header), offset)
         head = hashlib.sha256(preamble)
         head.update(header)
         self.start = b"".join((preamble, head.digest(), header))

@@ -11,10 +11,12 @@ from typing import TypeVar
 import anyio
 
 from s3gc import _threads
-from s3gc.abc import BackupSession, Compressor, WholeObject
+from s3gc._pool import each
+from s3gc.abc import BackupSession, Compressor, EncodedObject, WholeObject
 from s3gc.errors import VaultError
 from s3gc.model import BackupRecord, ObjectAttributes, ObjectInfo
 from s3gc.vault import _fs
+from s3gc.vault._coding import Coding
 from s3gc.vault._encode import Arrived, Placed, SmallPacks, read_back, runs
 from s3gc.vault._large import SMALL_STRETCH_BYTES, STRETCH_BYTES, LargeFrame
 from s3gc.vault._layout import CHUNK_MAX_BYTES, HeaderText, header_text
@@ -56,6 +58,7 @@ class LocalBackupSession(BackupSession):
         create: Callable[[], PackWriter],
         codec: Compressor,
         codecs: Mapping[str, Compressor],
+        coding: Coding,
     ) -> None:
         self._operation_id = operation_id
         self._bucket = bucket
@@ -63,6 +66,7 @@ class LocalBackupSession(BackupSession):
         self._create = create
         self._codec = codec
         self._codecs = codecs
+        self._coding = coding
         self._packs = SmallPacks(current, create, codec)
         self._large = 0  # large objects on their way
         self._large_packs: list[PackWriter] = []
@@ -93,10 +97,11 @@ class LocalBackupSession(BackupSession):
         await self._reserve(info.size)
         try:
             data = await _collect(info, chunks)
+            coded = await self._coding.encode(data) if self._coding.takes(data) else None
         except BaseException:
             self._release(info.size)
             raise
-        self._pending.append(Arrived(info, attributes, header, data))
+        self._pending.append(Arrived(info, attributes, header, data, coded))
         self._pending_bytes += info.size
         if self._waiting or self._pending_bytes >= BATCH_BYTES or len(self._pending) >= BATCH_OBJECTS:
             await self._write_pending()
@@ -111,22 +116,37 @@ class LocalBackupSession(BackupSession):
             await super().add_all([one for one in objects if one.listed.size > SMALL_OBJECT_BYTES])
         size = sum(one.listed.size for one in small)
         await self._reserve(size)
-        # Shielded as in _write_pending: the packs must not be closed under a thread that writes.
-        with anyio.CancelScope(shield=True):
-            try:
+        try:
+            coded = await self._code(small)
+            # Shielded as in _write_pending: the packs must not be closed under a thread that writes.
+            with anyio.CancelScope(shield=True):
                 async with self._batches:
                     self._writing += 1
                     try:
-                        self._placed += await self._run(lambda: self._packs.write(self._arrived(small)))
+                        self._placed += await self._run(
+                            lambda: self._packs.write(self._arrived(small, coded))
+                        )
                     except BaseException as error:
                         self._failed = error
                         raise
                     finally:
                         self._writing -= 1
-            finally:
-                self._release(size)
+        finally:
+            self._release(size)
 
-    def _arrived(self, objects: Sequence[WholeObject]) -> list[Arrived]:
+    async def _code(self, objects: Sequence[WholeObject]) -> dict[int, EncodedObject | None]:
+        """What codecs of whole objects make of those that they take, by position."""
+        coded: dict[int, EncodedObject | None] = {}
+
+        async def one(at: int) -> None:
+            coded[at] = await self._coding.encode(objects[at].data)
+
+        await each([at for at, one in enumerate(objects) if self._coding.takes(one.data)], one)
+        return coded
+
+    def _arrived(
+        self, objects: Sequence[WholeObject], coded: Mapping[int, EncodedObject | None]
+    ) -> list[Arrived]:
         bucket, operation_id = self._bucket, self._operation_id
         return [
             Arrived(
@@ -134,8 +154,9 @@ class LocalBackupSession(BackupSession):
                 one.attributes,
                 header_text(one.listed, one.attributes, bucket, operation_id),
                 one.data,
+                coded.get(at),
             )
-            for one in objects
+            for at, one in enumerate(objects)
         ]
 
     async def commit(self) -> Sequence[BackupRecord]:

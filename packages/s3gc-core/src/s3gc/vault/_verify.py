@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import functools
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 
 from s3gc import _threads
+from s3gc._pool import each
 from s3gc.abc import Compressor
 from s3gc.errors import BackupGone, VaultCorrupt, VaultError
 from s3gc.model import BackupRecord, JournalEntry, Share, VaultCheck
-from s3gc.vault._frames import reader_of, stream_record
+from s3gc.vault._coding import CODED_MAX_BYTES, Coding
+from s3gc.vault._frames import Coded, coded_record, reader_of, stream_record
 from s3gc.vault.packs import PACK_SUFFIX, parse_location
 from s3gc.vault.records import record_from_json
 from s3gc.vault.scrub import in_share
@@ -19,6 +20,9 @@ from s3gc.vault.scrub import in_share
 BATCH_RECORDS = 500
 BATCH_BYTES = 64 * 1024 * 1024
 """One stay in a worker thread reads up to so many backups, or stored bytes."""
+
+DECODED_AT_ONCE = 8
+"""Objects given to codecs of whole objects at one time; as many as there are cores are decoded."""
 
 MAX_PROBLEMS = 1_000
 """More than these are counted, not listed."""
@@ -39,9 +43,13 @@ class _Checking:
         else:
             self._more += 1
 
-    def check(self, records: Sequence[BackupRecord]) -> None:
-        """In a worker thread. Neighbours in a pack share its open file and what was read ahead."""
+    def check(self, records: Sequence[BackupRecord]) -> list[tuple[BackupRecord, Coded]]:
+        """In a worker thread. Neighbours in a pack share its open file and what was read ahead.
+
+        Returns what only a codec of whole objects can decode.
+        """
         fd, opened = -1, ""
+        coded: list[tuple[BackupRecord, Coded]] = []
         try:
             for record in records:
                 try:
@@ -53,13 +61,20 @@ class _Checking:
                         fd = os.open(self._folder / (pack + PACK_SUFFIX), os.O_RDONLY)
                         opened = pack
                         read = reader_of(fd)
+                    if record.codec not in self._codecs and record.size <= CODED_MAX_BYTES:
+                        coded.append((record, coded_record(read, offset, record, self._bucket)))
+                        continue
                     for _ in stream_record(read, offset, record, self._bucket, self._codecs):
                         pass
                 except (VaultError, OSError) as error:
-                    self.note(f"{record.key!r} at {record.location}: {error}")
+                    self.fail(record, error)
         finally:
             if fd >= 0:
                 os.close(fd)
+        return coded
+
+    def fail(self, record: BackupRecord, error: Exception) -> None:
+        self.note(f"{record.key!r} at {record.location}: {error}")
 
     def result(self) -> VaultCheck:
         problems = [*self.problems, f"and {self._more} more"] if self._more else self.problems
@@ -73,6 +88,7 @@ async def verify_backups(
     codecs: Mapping[str, Compressor],
     share: Share | None = None,
     locate: Callable[[BackupRecord], Awaitable[BackupRecord]] | None = None,
+    coding: Coding | None = None,
 ) -> VaultCheck:
     """Read and decode the backup of every entry, or of those in a share.
 
@@ -80,8 +96,19 @@ async def verify_backups(
     that was removed on purpose isn't looked for.
     """
     checking = _Checking(folder, bucket, codecs)
+    decoding = coding or Coding(None, codecs)
     batch: list[BackupRecord] = []
     size = 0
+
+    async def decode(item: tuple[BackupRecord, Coded]) -> None:
+        try:
+            await decoding.decode(item[1])
+        except VaultError as error:
+            checking.fail(item[0], error)
+
+    async def check(records: Sequence[BackupRecord]) -> None:
+        await each(await _threads.run(lambda: checking.check(records)), decode, workers=DECODED_AT_ONCE)
+
     try:
         async for entry in entries:
             try:
@@ -101,8 +128,8 @@ async def verify_backups(
             size += record.stored_size
             if len(batch) >= BATCH_RECORDS or size >= BATCH_BYTES:
                 full, batch, size = batch, [], 0
-                await _threads.run(functools.partial(checking.check, full))
+                await check(full)
     except VaultCorrupt as error:
         checking.note(f"the journal can't be read further: {error}")
-    await _threads.run(functools.partial(checking.check, batch))
+    await check(batch)
     return checking.result()

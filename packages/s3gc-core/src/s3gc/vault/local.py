@@ -16,14 +16,23 @@ from ulid import ULID
 
 from s3gc import _threads
 from s3gc._log import get_logger
-from s3gc.abc import BackupSession, Compressor, Vault
+from s3gc.abc import BackupSession, Compressor, ObjectCoder, Vault
 from s3gc.clock import Clock
 from s3gc.compressors.store import StoreCompressor
+from s3gc.compressors.zstd import ZstdCompressor
 from s3gc.errors import ConfigError, VaultCorrupt, VaultError
 from s3gc.journal_events import BACKUP_REMOVED, BACKUPS
 from s3gc.model import BackupRecord, RebuildReport, Share, VaultCheck, VaultStats
 from s3gc.vault import _fs
-from s3gc.vault._frames import reader_of, stream_record, whole_record
+from s3gc.vault._coding import CODED_MAX_BYTES, Coding
+from s3gc.vault._frames import (
+    READ_AHEAD_BYTES,
+    codec_named,
+    coded_record,
+    reader_of,
+    stream_record,
+    whole_record,
+)
 from s3gc.vault._identity import Identity, read_identity, require_bucket, write_identity
 from s3gc.vault._layout import CHUNK_MAX_BYTES
 from s3gc.vault._moved import Moved
@@ -49,13 +58,20 @@ class LocalVault(Vault):
         compressors: the codecs that can be read and written. ``store`` is always there.
         clock: for the journal's times and the packs' names.
         codec: the name of the one to write with.
+        coder: encodes and decodes by codecs of whole objects; it is closed with the vault.
 
     Raises:
         ConfigError: two codecs have one name, or ``codec`` isn't among them.
     """
 
     def __init__(
-        self, path: str | Path, *, compressors: Sequence[Compressor], clock: Clock, codec: str = "zstd"
+        self,
+        path: str | Path,
+        *,
+        compressors: Sequence[Compressor],
+        clock: Clock,
+        codec: str = "zstd",
+        coder: ObjectCoder | None = None,
     ) -> None:
         self.folder = Path(path).absolute()
         self.url = self.folder.as_uri()
@@ -65,6 +81,7 @@ class LocalVault(Vault):
         if codec not in self._codecs:
             raise ConfigError(f"there is no codec {codec!r}; known are {', '.join(sorted(self._codecs))}")
         self._codec = self._codecs[codec]
+        self._coding = Coding(coder, self._codecs)
         self._clock = clock
         self._packs = self.folder / PACKS_NAME
         self._bucket = ""
@@ -118,7 +135,10 @@ class LocalVault(Vault):
         if current is not None:
             current.close()
         with anyio.CancelScope(shield=True):
-            await self.journal.aclose()
+            try:
+                await self._coding.aclose()
+            finally:
+                await self.journal.aclose()
 
     def _look(self) -> tuple[Identity | None, bool]:
         if self.folder.exists() and not self.folder.is_dir():
@@ -210,6 +230,26 @@ class LocalVault(Vault):
     @asynccontextmanager
     async def session(self, operation_id: str) -> AsyncIterator[BackupSession]:
         """Begin to back up. Leaving it without ``commit`` leaves harmless garbage in a pack."""
+        async with self._session(operation_id, self._codec, self._coding) as session:
+            yield session
+
+    @asynccontextmanager
+    async def copying(self, operation_id: str, *, plain: bool = False) -> AsyncIterator[BackupSession]:
+        """A session for backups that are in the vault already; with ``plain`` by zstd alone.
+
+        Raises:
+            VaultError: there is no zstd.
+        """
+        codec, coding = self._codec, self._coding
+        if plain:
+            codec, coding = codec_named(self._codecs, ZstdCompressor.name), Coding(None)
+        async with self._session(operation_id, codec, coding) as session:
+            yield session
+
+    @asynccontextmanager
+    async def _session(
+        self, operation_id: str, codec: Compressor, coding: Coding
+    ) -> AsyncIterator[BackupSession]:
         self._require_open(writing=True)
         current, self._current = self._current, None
         session = LocalBackupSession(
@@ -218,8 +258,9 @@ class LocalVault(Vault):
             folder=self._packs,
             current=current,
             create=self._new_pack,
-            codec=self._codec,
+            codec=codec,
             codecs=self._codecs,
+            coding=coding,
         )
         try:
             yield session
@@ -253,11 +294,18 @@ class LocalVault(Vault):
                 yield piece
             return
         try:
-            if record.size <= SMALL_OBJECT_BYTES and length <= record.size + FRAME_EXTRA_BYTES:
-                read = reader_of(fd, ahead=length)
-                for piece in await self._run(
-                    lambda: whole_record(read, offset, record, self._bucket, self._codecs)
-                ):
+            small = record.size <= SMALL_OBJECT_BYTES and length <= record.size + FRAME_EXTRA_BYTES
+            coded = record.codec not in self._codecs and record.size <= CODED_MAX_BYTES
+            if small or coded:
+                read = reader_of(fd, ahead=length if small else READ_AHEAD_BYTES)
+                if coded:
+                    body = await self._run(lambda: coded_record(read, offset, record, self._bucket))
+                    pieces_of = [await self._coding.decode(body)]
+                else:
+                    pieces_of = await self._run(
+                        lambda: whole_record(read, offset, record, self._bucket, self._codecs)
+                    )
+                for piece in pieces_of:
                     for begin in range(0, len(piece), CHUNK_MAX_BYTES):
                         yield piece[begin : begin + CHUNK_MAX_BYTES]
                 return
@@ -307,7 +355,13 @@ class LocalVault(Vault):
     async def verify(self, share: Share | None = None) -> VaultCheck:
         self._require_open(writing=False)
         return await verify_backups(
-            self.journal.read(events=BACKUPS), self._packs, self._bucket, self._codecs, share, self.locate
+            self.journal.read(events=BACKUPS),
+            self._packs,
+            self._bucket,
+            self._codecs,
+            share,
+            self.locate,
+            self._coding,
         )
 
     # ------------------------------------------------------------------ when the journal is lost

@@ -9,13 +9,14 @@ from pathlib import Path
 
 from attrs import frozen
 
-from s3gc.abc import Compressor
+from s3gc.abc import Compressor, ObjectCodec
 from s3gc.errors import VaultCorrupt, VaultError
 from s3gc.vault import _fs
 from s3gc.vault._frames import (
     Frame,
     FrameReader,
     Read,
+    coded_record,
     finished,
     reader_of,
     stream_record,
@@ -153,8 +154,8 @@ def read_frames(path: Path, *, on_damage: Callable[[PackDamage], None] | None = 
         os.close(fd)
 
 
-def read_payload(path: Path, frame: Frame, codecs: Mapping[str, Compressor]) -> Iterator[bytes]:
-    """The object's bytes of a frame, decoded piece by piece.
+def read_payload(path: Path, frame: Frame, codecs: Mapping[str, Compressor | ObjectCodec]) -> Iterator[bytes]:
+    """The object's bytes of a frame, decoded piece by piece; by a codec of whole objects at once, and here.
 
     Raises:
         VaultCorrupt: at the latest at the end, when they aren't the very bytes.
@@ -162,7 +163,13 @@ def read_payload(path: Path, frame: Frame, codecs: Mapping[str, Compressor]) -> 
     """
     fd = os.open(path, os.O_RDONLY)
     try:
-        yield from stream_record(reader_of(fd), frame.offset, frame.record, frame.bucket, codecs)
+        read, codec = reader_of(fd), codecs.get(frame.record.codec)
+        if isinstance(codec, ObjectCodec):
+            coded = coded_record(read, frame.offset, frame.record, frame.bucket)
+            yield coded.checked(codec.decode(coded.body, coded.size))
+            return
+        streaming = {name: one for name, one in codecs.items() if isinstance(one, Compressor)}
+        yield from stream_record(read, frame.offset, frame.record, frame.bucket, streaming)
     finally:
         os.close(fd)
 

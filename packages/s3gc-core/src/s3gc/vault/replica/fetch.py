@@ -15,7 +15,7 @@ from attrs import evolve, frozen
 
 from s3gc import _threads
 from s3gc._pool import each
-from s3gc.abc import Compressor
+from s3gc.abc import Compressor, ObjectCoder
 from s3gc.clock import Clock
 from s3gc.compressors.store import StoreCompressor
 from s3gc.errors import VaultCorrupt, VaultError
@@ -92,6 +92,7 @@ async def fetch_verified(
     compressors: Sequence[Compressor],
     clock: Clock,
     keys: ReplicaKeys | None = None,
+    coder: ObjectCoder | None = None,
 ) -> FetchReport:
     """:func:`fetch`, and then every link of the journal and every backup is read; all is in ``problems``.
 
@@ -99,7 +100,7 @@ async def fetch_verified(
         As fetch does; ConfigError for the codecs, as LocalVault does.
     """
     report = await fetch(remote, folder, clock=clock, keys=keys)
-    vault = LocalVault(folder, compressors=compressors, clock=clock, codec=StoreCompressor.name)
+    vault = LocalVault(folder, compressors=compressors, clock=clock, codec=StoreCompressor.name, coder=coder)
     await vault.open(report.store_url, create=False)
     try:
         audit, backups = await vault.journal.verify(), await vault.verify()

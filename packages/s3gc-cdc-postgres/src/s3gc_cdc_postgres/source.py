@@ -1,0 +1,269 @@
+"""A PostgreSQL database whose changes are followed."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any, TypeVar
+from urllib.parse import unquote
+
+import anyio
+from attrs import evolve
+
+from s3gc.abc import ReferenceSource
+from s3gc.errors import ConfigError, SourceError
+from s3gc.model import (
+    ChangeBatch,
+    Column,
+    Position,
+    Reference,
+    ScanBatch,
+    SourceIdentity,
+    UntrackedColumn,
+)
+from s3gc.resolver import Resolver
+from s3gc.sources.capture import LoopThread, tracked_tables
+from s3gc.sources.sql import SqlSource
+from s3gc_cdc_postgres._follow import Follower
+from s3gc_cdc_postgres._rows import TableReader
+from s3gc_cdc_postgres._server import Target, refuse
+from s3gc_cdc_postgres.catalogue import digest
+from s3gc_cdc_postgres.position import Place, Told
+from s3gc_cdc_postgres.preflight import Finding
+
+T = TypeVar("T")
+
+CHUNK = 10_000
+"""Most rows of a chunk of a scan; fewer where rows are large."""
+
+
+class PostgresCdcSource(ReferenceSource):
+    """The tracked columns of a PostgreSQL database: scanned once, then followed by logical replication.
+
+    What is read directly (:meth:`find`, :meth:`check`, :meth:`untracked`) is read by a
+    :class:`~s3gc.sources.sql.SqlSource`. Works on asyncio and trio: the drivers run on a loop in a thread.
+
+    A position that can't be followed from any more raises :class:`~s3gc.errors.PositionLost`: the slot is
+    gone, lost its WAL, was recreated or read by somebody else; the server is another, or was put back; the
+    publication or a tracked table was changed, which the stream doesn't tell.
+
+    Args:
+        url: ``postgresql://user@host/database``, to the server itself and not to a pooler.
+        tables: table → columns, as for :class:`~s3gc.sources.sql.SqlSource`.
+        resolver: turns values into keys.
+        slot: name of the replication slot; one for each bucket and vault.
+        publication: name of the publication.
+        folders: table → columns, of ``tables``, whose values name folders.
+        resolver_settings: what the resolver was made with; another value means that all must be read anew.
+        name: unique among the sources of a bucket; by default the URL without password and options.
+        chunk_rows: most rows of one chunk of a scan.
+        patience: how long :meth:`begin` waits for transactions that are open.
+
+    Raises:
+        ConfigError: the URL or a name is malformed.
+    """
+
+    follows_changes = True
+
+    def __init__(
+        self,
+        url: str,
+        tables: Mapping[str, Sequence[str]],
+        resolver: Resolver,
+        *,
+        slot: str,
+        publication: str,
+        folders: Mapping[str, Sequence[str]] | None = None,
+        resolver_settings: object = None,
+        name: str | None = None,
+        chunk_rows: int = CHUNK,
+        patience: timedelta = timedelta(minutes=15),
+    ) -> None:
+        for value in (slot, publication):
+            if not value or len(value) > 63 or not all(c in _NAME for c in value):
+                raise ConfigError(f"{value!r} must be 1 to 63 of a-z, 0-9 and _")
+        self._sql = SqlSource(url, tables, resolver, folders=folders, name=name)
+        self.name = self._sql.name
+        self._secrets = _secrets(url)
+        tracked = tracked_tables(tables, folders or {})
+        self._configuration = digest(
+            [(table.parts, table.columns, sorted(table.folders)) for table in tracked], resolver_settings
+        )
+        self._target = Target(f"postgresql://{url.partition('://')[2]}", tracked, publication, slot)
+        self._resolver = resolver
+        self._follower = Follower(self.name, self._target, resolver)
+        self._loop = LoopThread("s3gc capture")
+        self._chunk_rows = chunk_rows
+        self._patience = patience
+
+    def __repr__(self) -> str:
+        return f"PostgresCdcSource({self.name!r}, slot={self._target.slot!r})"
+
+    # ------------------------------------------------------------------ what it is
+
+    @property
+    def target(self) -> Target:
+        """The database, for :meth:`run`."""
+        return self._target
+
+    def columns(self) -> Sequence[Column]:
+        return self._sql.columns()
+
+    async def check(self) -> SourceIdentity:
+        """As the direct read's, and nothing that :meth:`begin` can't mend keeps changes from being followed.
+
+        Raises:
+            SourceError: with each problem and the statement that mends it.
+        """
+        identity = await self._sql.check()
+        with self._errors("check"):
+            refuse([one for one in await self._loop.run(self._target.findings) if not one.ours])
+        return evolve(identity, kind="postgresql-cdc")
+
+    async def findings(self) -> Sequence[Finding]:
+        """All that is wrong, also what is ours to mend, and warnings."""
+        with self._errors("check"):
+            return await self._loop.run(self._target.findings)
+
+    async def run(self, function: Callable[..., Coroutine[Any, Any, T]], *args: Any) -> T:
+        """Run a method of :attr:`target` where the drivers are."""
+        with self._errors("reach the database"):
+            return await self._loop.run(function, *args)
+
+    async def references(self) -> AsyncIterator[Reference | Sequence[Reference]]:
+        async for batch in self.scan():
+            if batch.references:
+                yield batch.references
+
+    async def find(self, keys: Collection[str]) -> AsyncIterator[Reference]:
+        async for reference in self._sql.find(keys):
+            yield reference
+
+    async def untracked(self, sample: int) -> AsyncIterator[UntrackedColumn]:
+        async for column in self._sql.untracked(sample):
+            yield column
+
+    # ------------------------------------------------------------------ positions
+
+    async def fence(self, timeout: timedelta) -> Position:
+        """Wait for the transactions that are open now, then write a message that the stream will show.
+
+        Raises:
+            SourceError: some didn't end in time, or a tracked table is being altered for longer.
+        """
+        await self._sql.fence(timeout)
+        return await self._mark(timeout)
+
+    async def _mark(self, timeout: timedelta) -> Position:
+        id = secrets.token_hex(16)
+        with self._errors("fence"):
+            lsn, bound = await self._loop.run(self._target.mark, id)
+            prints = await self._loop.run(self._target.prints, self._configuration, timeout.total_seconds())
+        return Place(lsn, Told(id, bound), prints).position(self.name)
+
+    async def begin(self) -> Position:
+        """Make publication and slot what they must be, and say where a scan begun now may begin to follow.
+
+        Raises:
+            SourceError: changes can't be followed; it says what to run.
+        """
+        with self._errors("begin to follow changes"):
+            await self._loop.run(self._follower.close)
+            await self._loop.run(self._target.setup, self._patience.total_seconds())
+        # The position first, the waiting after it: what was committed before is visible to the scan then.
+        id = secrets.token_hex(16)
+        with self._errors("begin to follow changes"):
+            lsn, bound = await self._loop.run(self._target.mark, id)
+        await self._sql.fence(self._patience)
+        with self._errors("begin to follow changes"):
+            prints = await self._loop.run(
+                self._target.prints, self._configuration, self._patience.total_seconds()
+            )
+        return Place(lsn, Told(id, bound), prints).position(self.name)
+
+    async def scan(self) -> AsyncIterator[ScanBatch]:
+        """All references, in chunks by key, each in a statement of its own: nothing keeps vacuum waiting.
+
+        Raises:
+            SourceError: anything went wrong; what came before must not be taken for the whole.
+        """
+        with self._errors("read"):
+            found = await self._loop.run(self._target.catalogue)
+            tables = found.known
+        for table in tables:
+            reader = TableReader(table, self._resolver, self._chunk_rows)
+            while not reader.done:
+                with self._errors("read"):
+                    batch = await self._loop.run(self._chunk, reader)
+                yield batch
+
+    async def _chunk(self, reader: TableReader) -> ScanBatch:
+        async with self._target.connection() as connection:
+            return await reader.next(connection)
+
+    async def changes(self, after: Position, until: Position) -> AsyncIterator[ChangeBatch]:
+        """Committed changes in commit order, over lost connections and restarts of the server.
+
+        Raises:
+            PositionLost: they are not all to be had any more; it says why.
+            SourceError: the server stayed away, or something wasn't understood.
+        """
+        begin, end = Place.read(after), Place.read(until)
+        if begin.lsn >= end.lsn:
+            yield ChangeBatch([], after)
+            return
+        with self._errors("follow changes"):
+            await self._loop.run(self._follower.begin, begin, end)
+        whole = False
+        try:
+            while True:
+                with self._errors("follow changes"):
+                    batch = await self._loop.run(self._follower.next)
+                if batch is None:
+                    break
+                yield batch
+            whole = True
+        finally:
+            if not whole:
+                with anyio.CancelScope(shield=True):
+                    await self._loop.run(self._follower.close)
+
+    async def applied(self, position: Position) -> None:
+        """The server may forget what lies before this position."""
+        lsn = Place.read(position).lsn
+        with self._errors("release changes"):
+            await self._loop.run(self._confirm, lsn)
+
+    async def _confirm(self, lsn: int) -> None:
+        self._follower.confirm(lsn)
+
+    async def aclose(self) -> None:
+        with anyio.CancelScope(shield=True):
+            await self._loop.run(self._follower.close)
+            await self._loop.aclose()
+            await self._sql.aclose()
+
+    @contextmanager
+    def _errors(self, doing: str) -> Iterator[None]:
+        """Turn whatever a driver raises into a SourceError without secrets."""
+        try:
+            yield
+        except SourceError as error:
+            text = str(error)
+            raise type(error)(text if text.startswith(self.name) else f"{self.name}: {text}") from error
+        except Exception as error:
+            text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+            for secret in self._secrets:
+                text = text.replace(secret, "***")
+            raise SourceError(f"{self.name}: can't {doing}: {text}") from error
+
+
+_NAME = frozenset("abcdefghijklmnopqrstuvwxyz0123456789_")
+
+
+def _secrets(url: str) -> list[str]:
+    userinfo, at, _ = url.partition("://")[2].rpartition("@")
+    password = userinfo.partition(":")[2] if at else ""
+    return sorted({password, unquote(password)} - {""}, key=len, reverse=True)

@@ -1,0 +1,24 @@
+"""What packages that capture changes need of the core: values are read exactly as the direct read does."""
+
+from __future__ import annotations
+
+from s3gc.sources._batch import BatchReader
+from s3gc.sources._dialect import TableQuery, TrackedTable
+from s3gc.sources._loop import LoopThread
+from s3gc.sources._names import nearest, row_id, split_name
+from s3gc.sources._postgres_text import POSTGRES_TEXT
+from s3gc.sources._tracked import tracked_tables
+from s3gc.sources.folders import FolderReader
+
+__all__ = [
+    "POSTGRES_TEXT",
+    "BatchReader",
+    "FolderReader",
+    "LoopThread",
+    "TableQuery",
+    "TrackedTable",
+    "nearest",
+    "row_id",
+    "split_name",
+    "tracked_tables",
+]

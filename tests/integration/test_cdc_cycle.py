@@ -1,0 +1,219 @@
+"""The whole cycle by change capture, from ``create_config(cdc_backend="postgres")``, as its users run it.
+
+The user is the one of the documentation: it may log in, replicate, and read the tables, and no more.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fixtures_databases import Server, run_postgres
+from s3gc import Collector, Safety, create_config
+from s3gc.errors import CycleHeld
+from s3gc.hooks import create_plugin_manager
+from s3gc_cdc_postgres._names import names_for
+
+pytestmark = pytest.mark.anyio
+
+PASSWORD = "it's a p@ss/word%"
+SETTINGS: dict[str, Any] = {"autovacuum": "off", "wal_keep_size": 0}
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    with run_postgres(**SETTINGS) as server:
+        yield server
+
+
+@pytest.fixture
+def database(server: Server) -> Iterator[Database]:
+    made = Database(server, f"cycle_{os.getpid()}_{time.monotonic_ns()}")
+    yield made
+    made.drop()
+
+
+class Database:
+    """A database of an application, owned by its own user, with s3gc's minimal user beside."""
+
+    def __init__(self, server: Server, name: str) -> None:
+        self.server, self.name = server, name
+        password = PASSWORD.replace("'", "''")
+        server.admin(
+            f"CREATE DATABASE {name};"
+            "DO $$ BEGIN CREATE ROLE app LOGIN; EXCEPTION WHEN duplicate_object THEN NULL; END $$;"
+            f"DO $$ BEGIN CREATE ROLE s3gc LOGIN REPLICATION PASSWORD '{password}';"
+            " EXCEPTION WHEN duplicate_object THEN NULL; END $$;"
+        )
+        self.sql("GRANT CREATE ON SCHEMA public TO app")
+        self.sql(
+            "SET ROLE app;"
+            "CREATE TABLE files (id bigint PRIMARY KEY, path text, note text);"
+            "GRANT SELECT ON files TO s3gc"
+        )
+
+    @property
+    def url(self) -> str:
+        return f"postgresql://s3gc:it%27s%20a%20p%40ss%2Fword%25@127.0.0.1:{self.server.port}/{self.name}"
+
+    def sql(self, text: str) -> str:
+        client = [*self.server.client[:-1], self.server.client[-1].rpartition("/")[0] + "/" + self.name]
+        server = self.server
+        return Server(server.port, server.password, client, server.demote, server.directory).admin(text)
+
+    def drop(self) -> None:
+        self.server.admin(
+            f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{self.name}';"
+            "SELECT pg_sleep(0.1);"
+            f"SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots"
+            f" WHERE database = '{self.name}';"
+        )
+        self.server.admin(f"DROP DATABASE {self.name} WITH (FORCE)")
+
+
+class Bucket:
+    """A folder as the bucket."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        folder.mkdir()
+
+    def put(self, *keys: str) -> None:
+        for key in keys:
+            path = self.folder / key
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(f"the bytes of {key}")
+            os.utime(path, (time.time() - 3600, time.time() - 3600))
+
+    @property
+    def keys(self) -> set[str]:
+        found = {str(p.relative_to(self.folder)) for p in self.folder.rglob("*") if p.is_file()}
+        return {key for key in found if not key.startswith(".s3gc/")}
+
+
+@pytest.fixture
+def bucket(tmp_path: Path) -> Bucket:
+    return Bucket(tmp_path / "bucket")
+
+
+def config_of(database: Database, bucket: Bucket, tmp_path: Path, **more: Any) -> Any:
+    known: dict[str, Any] = {
+        "bucket": f"file://{bucket.folder}",
+        "tables": {"files": ["path"]},
+        "mode": "execute",
+        "retention_days": 0,
+        "vault_path": tmp_path / "vault",
+        "cdc_backend": "postgres",
+        "cdc_connection_url": database.url,
+        "safety": Safety.demo().but(min_observations=2),
+    }
+    return create_config(**{**known, **more})
+
+
+def plugins() -> Any:
+    manager = create_plugin_manager()
+    if not manager.has_plugin("cdc-postgres"):  # a checkout whose environment has not been set up anew
+        import s3gc_cdc_postgres
+
+        manager.register(s3gc_cdc_postgres, name="cdc-postgres")
+    return manager
+
+
+def prepare(database: Database, config: Any) -> None:
+    """What the owner of the tables runs once."""
+    _, publication = names_for(config)
+    database.sql(
+        f"CREATE PUBLICATION {publication} FOR TABLE files (id, path)"
+        " WITH (publish = 'insert, update, delete, truncate', publish_via_partition_root = true)"
+    )
+
+
+async def test_plan_and_execute_over_restarts_of_ours_and_of_the_server(
+    database: Database, bucket: Bucket, tmp_path: Path
+) -> None:
+    keys = [f"k/{number}" for number in range(20)]
+    bucket.put(*keys)
+    database.sql("INSERT INTO files SELECT n, 'k/' || n FROM generate_series(0, 14) n")
+    config = config_of(database, bucket, tmp_path)
+    prepare(database, config)
+    async with Collector.open(config, plugins=plugins()) as gc:
+        plan = await gc.plan()
+        assert {entry.object.key for entry in plan} == set()
+        assert bucket.keys == set(keys)
+    # Free ones are seen once: the second observation may delete.
+    database.sql("DELETE FROM files WHERE id < 3; UPDATE files SET path = 'k/17' WHERE id = 3")
+    async with Collector.open(config, plugins=plugins()) as gc:
+        report = await gc.collect()
+        assert set(report.deleted) == {"k/15", "k/16", "k/18", "k/19"}
+        state = (await gc._parts.registry.references.states()).popitem()[1]
+        assert (state.followed, state.references) == (True, 12)
+    assert database.server.process is not None
+    database.server.process.stop()
+    database.server.process.start()
+    database.sql("INSERT INTO files VALUES (100, 'k/0')")
+    async with Collector.open(config, plugins=plugins()) as gc:
+        report = await gc.collect()
+        assert set(report.deleted) == {"k/1", "k/2", "k/3"}
+        assert len((await gc.restore(prefix="", dry_run=False)).restored) == 7
+    assert bucket.keys == set(keys)
+
+
+async def test_without_a_publication_the_owner_is_told_what_to_run(
+    database: Database, bucket: Bucket, tmp_path: Path
+) -> None:
+    bucket.put("a")
+    config = config_of(database, bucket, tmp_path)
+    async with Collector.open(config, plugins=plugins()) as gc:
+        with pytest.raises(CycleHeld) as held:
+            await gc.collect()
+    why = str(held.value)
+    assert "let the owner of the tables run: CREATE PUBLICATION" in why
+    assert 'FOR TABLE "public"."files" ("id", "path")' in why
+    statement = why.partition("let the owner of the tables run: ")[2].partition(" = true)")[0] + " = true)"
+    database.sql(statement)
+    async with Collector.open(config, plugins=plugins()) as gc:
+        with pytest.raises(CycleHeld, match="no_references"):
+            await gc.collect()
+
+
+async def test_no_error_shows_the_password(database: Database, bucket: Bucket, tmp_path: Path) -> None:
+    config = config_of(database, bucket, tmp_path)
+    prepare(database, config)
+    assert PASSWORD not in repr(config)
+    database.server.admin("ALTER ROLE s3gc PASSWORD 'another'")
+    try:
+        async with Collector.open(config, plugins=plugins()) as gc:
+            with pytest.raises(CycleHeld) as held:
+                await gc.collect()
+    finally:
+        database.server.admin("ALTER ROLE s3gc PASSWORD '" + PASSWORD.replace("'", "''") + "'")
+    assert "password authentication failed" in str(held.value)
+    assert not any(secret in str(held.value) for secret in (PASSWORD, "it%27s", "p%40ss"))
+
+
+async def test_a_gap_holds_and_the_next_cycle_has_read_anew(
+    database: Database, bucket: Bucket, tmp_path: Path
+) -> None:
+    bucket.put("a", "b")
+    database.sql("INSERT INTO files VALUES (1, 'a')")
+    config = config_of(database, bucket, tmp_path)
+    prepare(database, config)
+    async with Collector.open(config, plugins=plugins()) as gc:
+        await gc.plan()
+    slot, _ = names_for(config)
+    database.sql(f"SELECT pg_drop_replication_slot('{slot}')")
+    database.sql("UPDATE files SET path = 'b' WHERE id = 1")
+    async with Collector.open(config, plugins=plugins()) as gc:
+        with pytest.raises(CycleHeld) as held:
+            await gc.collect()
+        assert [one.code for one in held.value.breakers] == ["position_lost"]
+        assert f"the replication slot {slot} is gone" in str(held.value)
+        assert bucket.keys == {"a", "b"}
+        await gc.acknowledge("position_lost", "the test dropped it", subject=gc._parts.sources[0].name)
+        await gc.collect()  # seen once
+        assert set((await gc.collect()).deleted) == {"a"}
