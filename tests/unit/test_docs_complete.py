@@ -49,6 +49,7 @@ from s3gc.config import OPTIONS
 from s3gc.config._s3 import SETTINGS
 from s3gc.discovery import Lead
 from s3gc.doctor import CHECKS, Check
+from s3gc.health import Health, SourceHealth
 from s3gc.hooks import Hooks
 from s3gc.missing import Missing
 from s3gc.model import ChangeBatch, Mode, RowChange, StoreCapabilities, TrippedBreaker, UntrackedColumn
@@ -401,6 +402,8 @@ def test_every_method_of_the_archive_is_documented_with_its_arguments() -> None:
         TrippedBreaker,
         StoreState,
         StoreCapabilities,
+        Health,
+        SourceHealth,
     ],
     ids=lambda of: of.__name__,
 )

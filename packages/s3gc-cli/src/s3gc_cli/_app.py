@@ -132,6 +132,34 @@ def plan(
     raise typer.Exit(run(settings, lambda session: plan.plan(session, out=out)))
 
 
+@app.command(short_help="Write a plan or an operation as an HTML page.")
+@with_globals
+def report(
+    settings: Settings,
+    plan: Annotated[
+        Path | None,
+        typer.Option("--plan", metavar="FILE", help="The plan. [default: the newest]", show_default=False),
+    ] = None,
+    operation: Annotated[
+        str | None, typer.Option("--operation", metavar="ID", help="What this operation deleted instead.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", metavar="FILE", help="The file to write.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace the file if it exists.")] = False,
+) -> None:
+    """Write what a plan would delete, or an operation deleted, as one HTML file for who signs off."""
+    from s3gc_cli._commands import report
+    from s3gc_cli._run import run
+
+    raise typer.Exit(
+        run(
+            settings,
+            lambda session: report.report(session, plan=plan, operation=operation, out=out, force=force),
+        )
+    )
+
+
 @app.command(short_help="Run a cycle as the mode says.")
 @with_globals
 def collect(
