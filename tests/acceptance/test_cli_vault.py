@@ -194,6 +194,17 @@ def test_export(s3gc: Command, place: Place, collected: str) -> None:
         assert s3gc("audit", "export", *wrong).code == 2
 
 
+def test_transcode(s3gc: Command, place: Place, collected: str) -> None:
+    path = place.folder / "s3gc.toml"
+    path.write_text('compression = "full"\n' + path.read_text())
+    planned = s3gc("vault", "transcode", "--json").document
+    assert (planned["dry_run"], planned["encoded"], planned["problems"]) == (True, 0, [])
+    run = s3gc("vault", "transcode", "--execute")
+    assert (run.code, run.stdout.startswith("re-encoded 0 backups")) == (0, True)
+    path.write_text(path.read_text().replace('"full"', '"lepton"'))
+    assert "no codec 'lepton'" in s3gc("vault", "transcode").stderr
+
+
 def test_prune_by_the_configuration(s3gc: Command, place: Place, collected: str) -> None:
     unset = s3gc("vault", "prune")
     assert unset.code == 2

@@ -96,6 +96,21 @@ def forget(
     )
 
 
+@vault.command(short_help="Re-encode the backups to plain zstd.")
+@with_globals
+def transcode(
+    settings: Settings,
+    execute: Annotated[
+        bool, typer.Option("--execute/--dry-run", help="Re-encode them, or only say which.")
+    ] = False,
+) -> None:
+    """Re-encode all backups to plain zstd: no other codec is needed to read them then. Dry-run by default."""
+    from s3gc_cli._commands import vault
+    from s3gc_cli._run import run
+
+    raise typer.Exit(run(settings, lambda session: vault.transcode(session, execute=execute)))
+
+
 @vault.command(short_help="Make a lost journal anew from the packs.")
 @with_globals
 def rebuild(

@@ -24,6 +24,7 @@ from s3gc.model import (
     RebuildReport,
     RemovalReport,
     ScrubReport,
+    TranscodeReport,
     VaultStats,
 )
 from s3gc.opening import folder_of, store_of, vault_of
@@ -40,6 +41,7 @@ from s3gc.vault.extract import extract
 from s3gc.vault.local import LocalVault
 from s3gc.vault.prune import forget, prune
 from s3gc.vault.scrub import next_share, scrub
+from s3gc.vault.transcode import transcode
 
 
 @frozen
@@ -168,6 +170,16 @@ class Archive:
         """
         async with self._removing() as vault:
             return await forget(vault, self._new_id(), key, reason=reason, dry_run=dry_run)
+
+    async def transcode(self, *, dry_run: bool = True) -> TranscodeReport:
+        """Re-encode all backups to plain zstd, so that no other codec is needed to read the vault.
+
+        Raises:
+            LeaseHeld: a collector works with this vault.
+            VaultError: the vault can't be read or written, or is of a kind that removes nothing.
+        """
+        async with self._removing() as vault:
+            return await transcode(vault, self._new_id(), dry_run=dry_run)
 
     @asynccontextmanager
     async def _removing(self) -> AsyncIterator[LocalVault]:

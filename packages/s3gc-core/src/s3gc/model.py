@@ -232,6 +232,7 @@ class UntrackedColumn:
     type: str
     keys: Collection[str]  # every key that a sampled value could mean
     sampled: int  # values looked at that weren't NULL or empty
+    readings: Sequence[Collection[str]] = ()  # the keys of some single values, where the source tells them
 
 
 @frozen
@@ -441,6 +442,20 @@ class RemovalReport:
     packs: int  # written anew or unlinked
     freed: int  # bytes
     left: int = 0  # packs of which so little would go that they stay as they are
+    problems: Sequence[str] = ()  # packs that were left as they are, and why
+
+
+@frozen
+class TranscodeReport:
+    """What a re-encoding to plain zstd did, or with ``dry_run`` would do."""
+
+    operation_id: str
+    dry_run: bool
+    encoded: int  # backups that were by another codec
+    moved: int  # others in the same packs
+    packs: int  # written anew
+    bytes_before: int  # of all these backups
+    bytes_after: int  # 0 with dry_run: nobody knows
     problems: Sequence[str] = ()  # packs that were left as they are, and why
 
 

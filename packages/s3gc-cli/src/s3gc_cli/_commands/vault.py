@@ -26,6 +26,7 @@ from s3gc_cli._render.vault import (
     show_rebuilt,
     show_stats,
     totals,
+    transcoded,
 )
 from s3gc_cli._run import Session
 from s3gc_cli._text import count, size
@@ -178,6 +179,17 @@ async def forget(session: Session, choice: Choice, *, reason: str, execute: bool
 
 def _removed(session: Session, report: RemovalReport) -> int:
     line = removed(report)
+    session.answer(
+        _documents.value(report), line, lambda console: show_problems(console, line, report.problems)
+    )
+    return FAILED if report.problems else DONE
+
+
+async def transcode(session: Session, *, execute: bool) -> int:
+    """Re-encode to plain zstd; 1 when a pack had to stay."""
+    async with opened(session, "reading the journal") as archive:
+        report = await archive.transcode(dry_run=not execute)
+    line = transcoded(report)
     session.answer(
         _documents.value(report), line, lambda console: show_problems(console, line, report.problems)
     )

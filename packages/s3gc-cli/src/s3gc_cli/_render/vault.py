@@ -7,7 +7,15 @@ from collections.abc import Mapping, Sequence
 from rich.console import Console
 from rich.text import Text
 
-from s3gc.model import DrillReport, ExtractReport, RebuildReport, RemovalReport, ScrubReport, VaultStats
+from s3gc.model import (
+    DrillReport,
+    ExtractReport,
+    RebuildReport,
+    RemovalReport,
+    ScrubReport,
+    TranscodeReport,
+    VaultStats,
+)
 from s3gc.vault.browse import Stored
 from s3gc_cli._keys import show_key, show_text
 from s3gc_cli._text import count, size
@@ -62,6 +70,15 @@ def removed(report: RemovalReport) -> str:
     verb = "would remove" if report.dry_run else "removed"
     line = f"{verb} {count(report.removed, 'backup')} ({size(report.freed)})"
     line += f", {count(report.packs, 'pack')} written anew or unlinked"
+    return line + (f", {count(len(report.problems), 'problem')}" if report.problems else "")
+
+
+def transcoded(report: TranscodeReport) -> str:
+    """A re-encoding in one line."""
+    verb = "would re-encode" if report.dry_run else "re-encoded"
+    line = f"{verb} {count(report.encoded, 'backup')} in {count(report.packs, 'pack')} to plain zstd"
+    line += f", {count(report.moved, 'other')} moved; {size(report.bytes_before)}"
+    line += "" if report.dry_run else f" became {size(report.bytes_after)}"
     return line + (f", {count(len(report.problems), 'problem')}" if report.problems else "")
 
 

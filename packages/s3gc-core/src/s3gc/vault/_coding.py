@@ -52,7 +52,7 @@ class Coding:
 
         Raises:
             VaultCorrupt: they aren't the very bytes.
-            VaultError: the codec isn't installed here.
+            CodecMissing: the codec isn't installed here.
         """
         if self._coder is None:
             raise missing_codec(coded.codec, coded.requires, self._streaming)

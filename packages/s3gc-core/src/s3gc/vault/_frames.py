@@ -9,7 +9,7 @@ from functools import cached_property
 from attrs import evolve, frozen
 
 from s3gc.abc import Compressor
-from s3gc.errors import VaultCorrupt, VaultError
+from s3gc.errors import CodecMissing, VaultCorrupt, VaultError
 from s3gc.model import BackupRecord
 from s3gc.vault import _fs
 from s3gc.vault._layout import (
@@ -190,7 +190,7 @@ def codec_named(
     """The codec of a frame.
 
     Raises:
-        VaultError: it isn't installed.
+        CodecMissing: it isn't installed.
     """
     try:
         return codecs[name]
@@ -198,10 +198,10 @@ def codec_named(
         raise missing_codec(name, requires or {}, codecs) from None
 
 
-def missing_codec(name: str, requires: Mapping[str, str], known: Collection[str]) -> VaultError:
+def missing_codec(name: str, requires: Mapping[str, str], known: Collection[str]) -> CodecMissing:
     """What to say of a backup whose codec isn't here."""
     needs = ", ".join(f"{library} {version}" for library, version in sorted(requires.items()))
-    return VaultError(
+    return CodecMissing(
         f"this backup needs the codec {name!r}{f' with {needs}' if needs else ''}, and only "
         f"{', '.join(sorted(known))} are here: install its plugin (those of pictures and documents are in "
         "the distribution s3gc-codecs, with the extras lepton and images)"

@@ -39,7 +39,7 @@ _READ = BACKUPS | _ENDS | {DELETED, OVERWRITTEN, REPACKED, BACKUP_REMOVED, OPERA
 _TABLES = """
 CREATE TABLE places (
     location TEXT, key TEXT, pack TEXT, operation TEXT, seq INTEGER, size INTEGER, stored INTEGER,
-    backed REAL, gone REAL, gone_by TEXT, doomed INTEGER NOT NULL DEFAULT 0,
+    codec TEXT, backed REAL, gone REAL, gone_by TEXT, doomed INTEGER NOT NULL DEFAULT 0,
     PRIMARY KEY (location, key)
 ) WITHOUT ROWID;
 CREATE TABLE open_operations (id TEXT PRIMARY KEY);
@@ -55,6 +55,16 @@ class PackPlan:
     doomed_bytes: int  # of their frames
     kept: int
     kept_bytes: int
+
+
+@frozen
+class CodedPack:
+    """A pack with backups that need more than zstd."""
+
+    pack: str
+    coded: int  # backups that do
+    others: int
+    bytes: int  # of all frames
 
 
 @frozen
@@ -115,13 +125,22 @@ class Places:
             if entry.event in BACKUPS:
                 # Of a backup that a rebuild found nobody knows when its object went: at the latest now.
                 gone = at if entry.event == BACKUP_FOUND else None
-                row = (*place, pack, entry.operation_id, entry.seq, record.size, record.stored_size, at, gone)
-                execute("INSERT OR IGNORE INTO places VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, NULL, 0)", row)
+                sizes = (record.size, record.stored_size, record.codec)
+                row = (*place, pack, entry.operation_id, entry.seq, *sizes, at, gone)
+                execute("INSERT OR IGNORE INTO places VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL, 0)", row)
             elif entry.event == REPACKED:
                 execute(
-                    "UPDATE places SET location = ?, pack = ?, seq = ?, stored = ? "
+                    "UPDATE places SET location = ?, pack = ?, seq = ?, stored = ?, codec = ? "
                     "WHERE location = ? AND key = ?",
-                    (place[0], pack, entry.seq, record.stored_size, entry.data["from"], entry.key),
+                    (
+                        place[0],
+                        pack,
+                        entry.seq,
+                        record.stored_size,
+                        record.codec,
+                        entry.data["from"],
+                        entry.key,
+                    ),
                 )
             else:
                 execute(
@@ -159,6 +178,15 @@ class Places:
             "FROM places GROUP BY pack HAVING sum(doomed) > 0 ORDER BY pack"
         )
         return [PackPlan(*row) for row in rows]
+
+    def coded_packs(self) -> list[CodedPack]:
+        """The packs with backups by other codecs than zstd and none, oldest first."""
+        coded = "codec NOT IN ('zstd', 'store')"
+        rows = self._database.execute(
+            f"SELECT pack, sum({coded}), sum(NOT {coded}), sum(stored) "
+            f"FROM places GROUP BY pack HAVING sum({coded}) > 0 ORDER BY pack"
+        )
+        return [CodedPack(*row) for row in rows]
 
     def of_pack(self, pack: str) -> list[Place]:
         """Its backups, in the order of the entries that have their records."""

@@ -19,12 +19,20 @@ from s3gc._log import get_logger
 from s3gc.abc import BackupSession, Compressor, ObjectCoder, Vault
 from s3gc.clock import Clock
 from s3gc.compressors.store import StoreCompressor
+from s3gc.compressors.zstd import ZstdCompressor
 from s3gc.errors import ConfigError, VaultCorrupt, VaultError
 from s3gc.journal_events import BACKUP_REMOVED, BACKUPS
 from s3gc.model import BackupRecord, RebuildReport, Share, VaultCheck, VaultStats
 from s3gc.vault import _fs
 from s3gc.vault._coding import CODED_MAX_BYTES, Coding
-from s3gc.vault._frames import READ_AHEAD_BYTES, coded_record, reader_of, stream_record, whole_record
+from s3gc.vault._frames import (
+    READ_AHEAD_BYTES,
+    codec_named,
+    coded_record,
+    reader_of,
+    stream_record,
+    whole_record,
+)
 from s3gc.vault._identity import Identity, read_identity, require_bucket, write_identity
 from s3gc.vault._layout import CHUNK_MAX_BYTES
 from s3gc.vault._moved import Moved
@@ -222,6 +230,26 @@ class LocalVault(Vault):
     @asynccontextmanager
     async def session(self, operation_id: str) -> AsyncIterator[BackupSession]:
         """Begin to back up. Leaving it without ``commit`` leaves harmless garbage in a pack."""
+        async with self._session(operation_id, self._codec, self._coding) as session:
+            yield session
+
+    @asynccontextmanager
+    async def copying(self, operation_id: str, *, plain: bool = False) -> AsyncIterator[BackupSession]:
+        """A session for backups that are in the vault already; with ``plain`` by zstd alone.
+
+        Raises:
+            VaultError: there is no zstd.
+        """
+        codec, coding = self._codec, self._coding
+        if plain:
+            codec, coding = codec_named(self._codecs, ZstdCompressor.name), Coding(None)
+        async with self._session(operation_id, codec, coding) as session:
+            yield session
+
+    @asynccontextmanager
+    async def _session(
+        self, operation_id: str, codec: Compressor, coding: Coding
+    ) -> AsyncIterator[BackupSession]:
         self._require_open(writing=True)
         current, self._current = self._current, None
         session = LocalBackupSession(
@@ -230,9 +258,9 @@ class LocalVault(Vault):
             folder=self._packs,
             current=current,
             create=self._new_pack,
-            codec=self._codec,
+            codec=codec,
             codecs=self._codecs,
-            coding=self._coding,
+            coding=coding,
         )
         try:
             yield session
