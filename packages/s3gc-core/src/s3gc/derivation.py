@@ -96,8 +96,7 @@ class Derivation:
         """Every key that this one may be derived from, parents of parents too; never the key itself.
 
         Raises:
-            TooManyParents: the rules can read the key in more than MOST_PARENTS ways, or would have to try more
-                than MOST_TRIES.
+            TooManyParents: the rules can read the key in more than MOST_PARENTS ways, or must try MOST_TRIES.
         """
         if not self._parsed:
             return frozenset()
