@@ -22,7 +22,7 @@ app = typer.Typer(
     cls=Group,
     epilog=EPILOG,
     no_args_is_help=True,
-    add_completion=False,
+    add_completion=True,
     rich_markup_mode=None,  # plain help starts three times as fast
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
@@ -262,6 +262,35 @@ def store(
     from s3gc_cli._run import run
 
     raise typer.Exit(run(settings, lambda session: store.store(session, probe=probe)))
+
+
+@app.command(short_help="Show how everything stands.")
+@with_globals
+def status(settings: Settings) -> None:
+    """Show whether vault, store and sources answer, what was done last, and what waits for a person.
+
+    Ends with 3 if something isn't well or waits.
+    """
+    from s3gc_cli._commands import history
+    from s3gc_cli._run import run
+
+    raise typer.Exit(run(settings, history.status))
+
+
+@app.command(short_help="List what was done, newest first.")
+@with_globals
+def history(
+    settings: Settings,
+    kind: Annotated[
+        str | None, typer.Option("--kind", metavar="KIND", help="Only these: collect or restore.")
+    ] = None,
+    limit: Annotated[int, typer.Option("--limit", min=1, help="So many at most.")] = 20,
+) -> None:
+    """List the operations that stand in the journal, newest first: what they did, and how they ended."""
+    from s3gc_cli._commands import history
+    from s3gc_cli._run import run
+
+    raise typer.Exit(run(settings, lambda session: history.history(session, kind=kind, limit=limit)))
 
 
 @app.command(short_help="List untracked columns that name objects.")

@@ -6,7 +6,7 @@ collect   plan → sweep (verify → back up → fence → delete → confirm, b
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -46,6 +46,7 @@ from s3gc.model import (
     VaultStats,
 )
 from s3gc.opening import open_parts
+from s3gc.operations import Operation, operations
 from s3gc.parts import Observer, Parts
 from s3gc.plan import Plan, newest_plan
 from s3gc.recovery import open_operations, recover
@@ -358,6 +359,12 @@ class Collector:
     def history(self, **filters: Any) -> AsyncIterator[JournalEntry]:
         """Journal entries, oldest first. Filters as of :meth:`s3gc.abc.Journal.read`."""
         return self._parts.vault.journal.read(**filters)
+
+    def operations(
+        self, *, kinds: Collection[str] = (), newest: int | None = None
+    ) -> AsyncIterator[Operation]:
+        """What was done so far, newest first; see :func:`s3gc.operations.operations`."""
+        return operations(self._parts.vault.journal, kinds=kinds, newest=newest)
 
     # ------------------------------------------------------------------ under the lease
 
