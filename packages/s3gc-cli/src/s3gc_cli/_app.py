@@ -9,6 +9,7 @@ import typer
 
 from s3gc_cli import _replicas  # noqa: F401 - adds its commands to those of `vault`
 from s3gc_cli._audit import audit
+from s3gc_cli._cdc import cdc
 from s3gc_cli._globals import with_globals
 from s3gc_cli._group import Group
 from s3gc_cli._settings import Settings
@@ -28,6 +29,7 @@ app = typer.Typer(
 )
 config = typer.Typer(no_args_is_help=True)
 app.add_typer(audit, name="audit")
+app.add_typer(cdc, name="cdc")
 app.add_typer(config, name="config")
 app.add_typer(vault, name="vault")
 
