@@ -9,6 +9,7 @@ import typer
 
 from s3gc_cli import _replicas  # noqa: F401 - adds its commands to those of `vault`
 from s3gc_cli._audit import audit
+from s3gc_cli._cdc import cdc
 from s3gc_cli._globals import with_globals
 from s3gc_cli._group import Group
 from s3gc_cli._settings import Settings
@@ -28,6 +29,7 @@ app = typer.Typer(
 )
 config = typer.Typer(no_args_is_help=True)
 app.add_typer(audit, name="audit")
+app.add_typer(cdc, name="cdc")
 app.add_typer(config, name="config")
 app.add_typer(vault, name="vault")
 
@@ -204,12 +206,18 @@ def restore(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Also replace newer objects; they are backed up first.")
     ] = False,
+    into: Annotated[
+        str | None,
+        typer.Option(
+            "--into", metavar="URL", help="Into another bucket or folder: s3://BUCKET/PREFIX, file:///FOLDER."
+        ),
+    ] = None,
 ) -> None:
     """Bring back what s3gc deleted. All filters that are given must match. Dry-run by default."""
     from s3gc_cli._commands import restore
     from s3gc_cli._run import run
 
-    chosen = restore.Choice(key=key, key_json=key_json, prefix=prefix, operation=operation, at=at)
+    chosen = restore.Choice(key, key_json, prefix, operation, at, into)
     raise typer.Exit(
         run(settings, lambda session: restore.restore(session, chosen, execute=execute, overwrite=overwrite))
     )
