@@ -123,7 +123,7 @@ class MarkdownSource(ReferenceSource):
         return [Reference(key, str(self._folder), row, COLUMN) for key in sorted(self._keys(text))]
 
     def _keys(self, text: str) -> set[str]:
-        """Rather one too many than one too few: the whole text and so each line, each value of front matter."""
+        """Rather one too many than one too few: all of the text, and each value of front matter."""
         keys = set(self._resolver.keys(text))
         for line in text.splitlines():
             if value := _FRONT.fullmatch(line):
