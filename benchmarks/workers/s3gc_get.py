@@ -5,13 +5,15 @@ from __future__ import annotations
 import anyio
 
 from benchmarks.workers import arguments, report, timed
-from s3gc.stores.s3 import S3Store
+from s3gc.stores.s3 import S3Options, S3Store
 
 
 async def main() -> None:
     """Read and count."""
-    options = arguments()
-    store = S3Store(options.bucket, endpoint_url=options.endpoint)
+    options = arguments("md5")
+    store = S3Store(
+        options.bucket, endpoint_url=options.endpoint, options=S3Options(verify_md5=options.md5 == "yes")
+    )
     async for page in store.list():
         (listed,) = page
     size = 0

@@ -58,6 +58,7 @@ def test_all_variables_together() -> None:
             "S3GC_SOURCES": "lines:///keys",
             "S3GC_REGISTRY_URL": "sqlite:///registry",
             "S3GC_COMPRESSION": "zstd",
+            "S3GC_ADMIN_KEYS": "grafana:viewer:a:b, alice:operator:c",
             "HOME": "/root",
         }
     )
@@ -76,6 +77,7 @@ def test_all_variables_together() -> None:
         cdc_backend="postgres",
         cdc_connection_url="postgresql://app@host/app",
         admin_api_key="hunter22",
+        admin_keys=["grafana:viewer:a:b", "alice:operator:c"],
         endpoint_url="https://s3.example.com",
         base_urls=["https://cdn.example.com"],
         tables={"users": ["avatar_url", "cover"], "public.posts": ["body"]},

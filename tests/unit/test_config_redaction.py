@@ -69,6 +69,7 @@ CONFIG = create_config(
     registry_url="sqlite:///r?token=reghunter",
     vault_path="vault://u:vaulthunter@v",
     admin_api_key="adminhunter",
+    admin_keys=["a:viewer:viewerhunter"],
 )
 
 

@@ -47,6 +47,9 @@ from s3gc.archive import Archive
 from s3gc.capabilities import StoreState
 from s3gc.config import OPTIONS
 from s3gc.config._s3 import SETTINGS
+from s3gc.discovery import Lead
+from s3gc.doctor import CHECKS, Check
+from s3gc.health import Health, SourceHealth
 from s3gc.hooks import Hooks
 from s3gc.missing import Missing
 from s3gc.model import ChangeBatch, Mode, RowChange, StoreCapabilities, TrippedBreaker, UntrackedColumn
@@ -395,9 +398,12 @@ def test_every_method_of_the_archive_is_documented_with_its_arguments() -> None:
         Explanation,
         PlanFooter,
         Missing,
+        Lead,
         TrippedBreaker,
         StoreState,
         StoreCapabilities,
+        Health,
+        SourceHealth,
     ],
     ids=lambda of: of.__name__,
 )
@@ -487,6 +493,14 @@ def test_every_fake_and_every_contract_suite_is_documented() -> None:
     assert len(suites) >= 4
     for name in suites:
         assert f"`{name}`" in read("docs/plugins.md")
+
+
+def test_every_check_of_the_doctor_is_documented() -> None:
+    rows = (f"| `{name}` | {what} |" for name, what in CHECKS.items())
+    assert table("docs/cli.md", "doctor") == markdown("| check | what must hold |", rows)
+    page = read("docs/embedding.md")
+    for field in attrs.fields(Check):
+        assert f"`{field.name}`" in page
 
 
 def test_every_module_is_in_the_architecture() -> None:

@@ -618,3 +618,22 @@ async def test_many_batches_at_once_ask_the_index(shop: Shop, caplog: pytest.Log
     assert len(made) == 480
     assert all(record.same_as is not None for record in made)
     assert "contents_unusable" not in caplog.text
+
+
+async def test_large_content_is_stored_once_too(shop: Shop) -> None:
+    large = os.urandom(1 << 20) * 9
+    await shop.put({"a": large})
+    assert len(shop.packs()) == 1
+    async with shop.vault.session(TWO) as session:
+        await add(session, "b", large)
+        (b,) = await session.commit()
+    await shop.note([b], TWO)
+    await shop.reopen()
+    await shop.put({"c": large, "d": large[:-1] + b"."}, TWO)
+    shop.content["b"], shop.records["b"] = large, b
+    assert [shop.shares(key) for key in "abcd"] == [None, "a", "a", None]
+    await shop.whole()
+    flip(shop, "a")
+    await shop.put({"e": large}, TWO)
+    assert shop.shares("e") is None
+    assert await read(shop.vault, shop.records["e"]) == large

@@ -13,7 +13,7 @@ import anyio
 from attrs import evolve
 
 from s3gc.abc import ReferenceSource
-from s3gc.errors import ConfigError, SourceError
+from s3gc.errors import ConfigError, PositionLost, SourceError
 from s3gc.model import (
     ChangeBatch,
     Column,
@@ -30,7 +30,7 @@ from s3gc_cdc_postgres._follow import Follower
 from s3gc_cdc_postgres._rows import TableReader
 from s3gc_cdc_postgres._server import Target, refuse
 from s3gc_cdc_postgres.catalogue import digest
-from s3gc_cdc_postgres.position import Place, Told
+from s3gc_cdc_postgres.position import Committed, Place, Told, format_lsn
 from s3gc_cdc_postgres.preflight import Finding
 
 T = TypeVar("T")
@@ -211,7 +211,14 @@ class PostgresCdcSource(ReferenceSource):
             SourceError: the server stayed away, or something wasn't understood.
         """
         begin, end = Place.read(after), Place.read(until)
-        if begin.lsn >= end.lsn:
+        if not isinstance(end.proof, Told):
+            raise SourceError(f"{self.name}: changes are told up to a fence, and {until.value} is none")
+        if begin.lsn > end.proof.bound:
+            raise PositionLost(
+                f"{self.name}: the fence at {format_lsn(end.lsn)} stands before {format_lsn(begin.lsn)}: was "
+                "the server restored to its past?"
+            )
+        if begin.lsn >= end.lsn and isinstance(begin.proof, Committed):  # this very fence was told
             yield ChangeBatch([], after)
             return
         with self._errors("follow changes"):

@@ -83,6 +83,40 @@ def demo(
     raise typer.Exit(run(settings, lambda session: demo.demo(session, keep=keep, seed=seed)))
 
 
+@app.command(short_help="Look at bucket and database, and write s3gc.toml.")
+@with_globals
+def init(
+    settings: Settings,
+    bucket: Annotated[
+        str | None,
+        typer.Option("--bucket", help="Its name or URL. [default: $S3_BUCKET]", show_default=False),
+    ] = None,
+    database_url: Annotated[
+        str | None,
+        typer.Option(
+            "--database-url", metavar="URL", help="The database. [default: $DATABASE_URL]", show_default=False
+        ),
+    ] = None,
+    endpoint_url: Annotated[
+        str | None, typer.Option("--endpoint-url", metavar="URL", help="An S3 server that isn't AWS.")
+    ] = None,
+    region: Annotated[str | None, typer.Option("--region", help="The bucket's region.")] = None,
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="The file to write.")] = Path(
+        "s3gc.toml"
+    ),
+    force: Annotated[bool, typer.Option("--force", help="Replace the file if it exists.")] = False,
+) -> None:
+    """Look through a database for columns that name objects of a bucket, and write a configuration.
+
+    Reads only: samples of the database's values, and single objects' heads.
+    """
+    from s3gc_cli._commands import init
+    from s3gc_cli._run import run
+
+    wanted = init.Wanted(bucket, database_url, endpoint_url, region)
+    raise typer.Exit(run(settings, lambda session: init.init(session, wanted, out=out, force=force)))
+
+
 @app.command(short_help="Show what a cycle would delete; touches nothing.")
 @with_globals
 def plan(
@@ -96,6 +130,34 @@ def plan(
     from s3gc_cli._run import run
 
     raise typer.Exit(run(settings, lambda session: plan.plan(session, out=out)))
+
+
+@app.command(short_help="Write a plan or an operation as an HTML page.")
+@with_globals
+def report(
+    settings: Settings,
+    plan: Annotated[
+        Path | None,
+        typer.Option("--plan", metavar="FILE", help="The plan. [default: the newest]", show_default=False),
+    ] = None,
+    operation: Annotated[
+        str | None, typer.Option("--operation", metavar="ID", help="What this operation deleted instead.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", metavar="FILE", help="The file to write.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace the file if it exists.")] = False,
+) -> None:
+    """Write what a plan would delete, or an operation deleted, as one HTML file for who signs off."""
+    from s3gc_cli._commands import report
+    from s3gc_cli._run import run
+
+    raise typer.Exit(
+        run(
+            settings,
+            lambda session: report.report(session, plan=plan, operation=operation, out=out, force=force),
+        )
+    )
 
 
 @app.command(short_help="Run a cycle as the mode says.")
@@ -198,6 +260,31 @@ def store(
     from s3gc_cli._run import run
 
     raise typer.Exit(run(settings, lambda session: store.store(session, probe=probe)))
+
+
+@app.command(short_help="List untracked columns that name objects.")
+@with_globals
+def discover(settings: Settings) -> None:
+    """List the columns that aren't tracked and name objects of the bucket. Ends with 3 if there is one."""
+    from s3gc_cli._commands import discover
+    from s3gc_cli._run import run
+
+    raise typer.Exit(run(settings, discover.discover))
+
+
+@app.command(short_help="Check everything that a cycle needs.")
+@with_globals
+def doctor(
+    settings: Settings,
+    probe: Annotated[
+        bool, typer.Option("--probe", help="Probe the store too, on small objects below .s3gc/probe/.")
+    ] = False,
+) -> None:
+    """Check everything that a cycle needs, and say how to cure what is wrong. Ends with 3 if one fails."""
+    from s3gc_cli._commands import doctor
+    from s3gc_cli._run import run
+
+    raise typer.Exit(run(settings, lambda session: doctor.doctor(session, probe=probe)))
 
 
 @app.command(short_help="Show the breakers that wait for an acknowledgement.")

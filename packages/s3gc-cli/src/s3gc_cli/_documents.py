@@ -11,6 +11,7 @@ from typing import Any
 import attrs
 
 from s3gc.capabilities import StoreState
+from s3gc.discovery import Lead
 from s3gc.missing import Missing
 from s3gc.model import (
     AuditResult,
@@ -176,3 +177,9 @@ def store(state: StoreState | None) -> dict[str, Any]:
 def audit(journal: AuditResult, vault: VaultCheck) -> dict[str, Any]:
     """What verifying found."""
     return {"ok": journal.ok and vault.ok, "journal": value(journal), "vault": value(vault)}
+
+
+def lead(found: Lead) -> dict[str, Any]:
+    """A column that isn't tracked, and what the bucket says of its values."""
+    document: dict[str, Any] = value(found)
+    return {**document, "names_objects": found.names_objects}

@@ -473,6 +473,11 @@ class ObjectCoder(abc.ABC):
 class Journal(abc.ABC):
     """The append-only, hash-chained record of all that was done."""
 
+    @property
+    def problem(self) -> str | None:
+        """Why nothing can be appended, as far as that is known without trying; or None."""
+        return None
+
     @abc.abstractmethod
     async def append(self, drafts: Sequence[JournalDraft]) -> None:
         """Write entries, all or none; on return they are durable."""

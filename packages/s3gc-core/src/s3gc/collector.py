@@ -6,9 +6,10 @@ collect   plan → sweep (verify → back up → fence → delete → confirm, b
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from datetime import datetime, timedelta
+from pathlib import Path
 from random import Random, SystemRandom
 from typing import Any
 
@@ -17,15 +18,17 @@ import pluggy
 from attrs import evolve
 from ulid import ULID
 
-from s3gc import capabilities, claims, cycle, journal_events, latch, lease
+from s3gc import _threads, capabilities, claims, cycle, journal_events, latch, lease
 from s3gc.abc import Gate, ObjectStore, ReferenceSource, Vault
 from s3gc.capabilities import StoreState
 from s3gc.clock import Clock, SystemClock
 from s3gc.config import Config
 from s3gc.copies import catch_up
+from s3gc.discovery import Lead, leads
 from s3gc.drill import drill
 from s3gc.errors import CycleHeld, LeaseHeld, S3GCError
 from s3gc.explain import explain
+from s3gc.health import Health, health
 from s3gc.holder import holder_of
 from s3gc.hooks import plugin_manager
 from s3gc.metrics import metrics
@@ -40,10 +43,11 @@ from s3gc.model import (
     RestoreReport,
     TrippedBreaker,
     VaultCheck,
+    VaultStats,
 )
 from s3gc.opening import open_parts
-from s3gc.parts import Parts
-from s3gc.plan import Plan
+from s3gc.parts import Observer, Parts
+from s3gc.plan import Plan, newest_plan
 from s3gc.recovery import open_operations, recover
 from s3gc.restore import Selection, restore
 
@@ -97,22 +101,38 @@ class Collector:
             await collector._settle_at_start()
             yield collector
 
+    @property
+    def config(self) -> Config:
+        """The configuration that it was opened with."""
+        return self._parts.config
+
     # ------------------------------------------------------------------ the cycle
 
-    async def plan(self) -> Plan:
+    async def plan(self, *, own_id: str | None = None) -> Plan:
         """Look, and write down what a cycle would delete. Touches nothing in the bucket.
+
+        Args:
+            own_id: a ULID for the operation, if somebody must know it before it begins.
 
         Raises:
             CycleHeld: something can't be read. Breakers that forbid only to execute are in ``plan.held_by``.
             LeaseHeld: another collector is at work.
         """
-        async with self._operation(writes=False) as parts:
-            return await cycle.plan(parts)
+        async with self._operation(writes=False, own_id=own_id) as parts:
+            return await cycle.plan(parts, own_id)
 
-    async def collect(self, plan: Plan | None = None) -> Report:
+    async def collect(
+        self, plan: Plan | None = None, *, own_id: str | None = None, not_since: datetime | None = None
+    ) -> Report:
         """Execute a plan as the mode says: dry_run reports, audit_only journals, execute deletes.
 
+        Args:
+            own_id: a ULID for the operation, if somebody must know it before it begins.
+            not_since: only if no other collect with this vault has begun since then. So of several schedulers
+                one collects.
+
         Raises:
+            AlreadyCollected: one has begun since ``not_since``.
             CycleHeld: a breaker tripped; ``report`` says what was done before.
             PlanError: the plan is too old, damaged, or of another bucket or configuration.
             LeaseHeld: another collector is at work.
@@ -120,8 +140,11 @@ class Collector:
         """
         mode = self._parts.config.mode
         try:
-            async with self._operation(writes=mode is Mode.EXECUTE) as parts:
-                report = await cycle.collect(parts, await cycle.plan(parts) if plan is None else plan)
+            async with self._operation(writes=mode is Mode.EXECUTE, own_id=own_id) as parts:
+                if not_since is not None:
+                    await cycle.not_since(parts, not_since)
+                made = await cycle.plan(parts) if plan is None else plan
+                report = await cycle.collect(parts, made, own_id)
         except CycleHeld as held:
             if held.report is not None and held.report.backed_up:
                 await catch_up(self._parts, held.report.operation_id)  # what the batches before did
@@ -130,6 +153,10 @@ class Collector:
             return report
         problems = await catch_up(self._parts, report.operation_id)  # without the lease: nobody waits for it
         return evolve(report, errors=(*report.errors, *problems))
+
+    async def latest_plan(self) -> Path | None:
+        """The file of the newest plan made with this vault, for ``Plan.load``; None if there is none."""
+        return await _threads.run(lambda: newest_plan(self._parts.folder))
 
     # ------------------------------------------------------------------ restore
 
@@ -142,10 +169,14 @@ class Collector:
         at: datetime | None = None,
         dry_run: bool = True,
         overwrite: bool = False,
+        own_id: str | None = None,
     ) -> RestoreReport:
         """Bring back what s3gc removed: a key, an operation, a prefix, or all that was there ``at`` a time.
 
         A live object is never overwritten unless ``overwrite`` is true; then it is backed up first.
+
+        Args:
+            own_id: a ULID for this restore, if somebody must know it before it begins.
 
         Raises:
             ValueError: nothing was chosen, or ``at`` has no time zone.
@@ -158,15 +189,16 @@ class Collector:
         selection = Selection(key, prefix, operation_id, at)
         if dry_run:
             return await restore(
-                self._parts, self._parts.new_id(), selection, dry_run=True, overwrite=overwrite
+                self._parts, own_id or self._parts.new_id(), selection, dry_run=True, overwrite=overwrite
             )
-        async with self._operation(writes=True) as parts:
-            report = await self._restore(parts, selection, overwrite=overwrite)
+        async with self._operation(writes=True, own_id=own_id) as parts:
+            report = await self._restore(parts, own_id or parts.new_id(), selection, overwrite=overwrite)
         await catch_up(self._parts, report.operation_id)
         return report
 
-    async def _restore(self, parts: Parts, selection: Selection, *, overwrite: bool) -> RestoreReport:
-        own_id = parts.new_id()
+    async def _restore(
+        self, parts: Parts, own_id: str, selection: Selection, *, overwrite: bool
+    ) -> RestoreReport:
         filters = {
             "key": selection.key,
             "prefix": selection.prefix,
@@ -275,6 +307,38 @@ class Collector:
             async for one in missing(parts):
                 yield one
 
+    async def health(self) -> Health:
+        """Whether vault, store and sources answer, and what waits for a person. Touches nothing, never raises
+        for what it finds."""
+        return await health(self._parts)
+
+    async def vault_stats(self) -> VaultStats:
+        """The vault in numbers. It goes through all of its backups' records.
+
+        Raises:
+            VaultError: the vault can't be read.
+        """
+        return await self._parts.vault.stats()
+
+    @contextmanager
+    def watching(self, observer: Observer) -> Iterator[None]:
+        """Tell ``observer`` this collector's events, as a plugin's ``s3gc_event`` would be told them."""
+        self._parts.observers.append(observer)
+        try:
+            yield
+        finally:
+            self._parts.observers.remove(observer)
+
+    async def discover(self) -> AsyncIterator[Lead]:
+        """Columns that aren't tracked and have values, each tried against the bucket.
+
+        Raises:
+            SourceError: a schema can't be looked through.
+            StoreError: the bucket can't be asked.
+        """
+        async for lead in leads(self._parts):
+            yield lead
+
     async def metrics(self) -> Mapping[str, Any]:
         """Totals over the bucket's whole history; they survive restarts."""
         return await metrics(self._parts)
@@ -298,14 +362,15 @@ class Collector:
     # ------------------------------------------------------------------ under the lease
 
     @asynccontextmanager
-    async def _operation(self, *, writes: bool) -> AsyncIterator[Parts]:
+    async def _operation(self, *, writes: bool, own_id: str | None = None) -> AsyncIterator[Parts]:
         """One operation at a time, and none before what a crash left open is settled.
 
         Args:
             writes: it may write to the bucket, so it needs the bucket's lease.
+            own_id: the operation's id, if it has one already.
         """
         parts = self._parts
-        async with lease.hold(parts.folder / "collector.lock"), AsyncExitStack() as stack:
+        async with lease.hold(parts.folder / "collector.lock", own_id), AsyncExitStack() as stack:
             unsettled = bool(await open_operations(parts))
             try:
                 if writes or unsettled:

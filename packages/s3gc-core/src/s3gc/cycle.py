@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import anyio
 
 from s3gc import journal_events, owner
 from s3gc.config import scrub
-from s3gc.errors import CycleHeld, LeaseLost, PlanError, S3GCError, StoreError
+from s3gc.errors import AlreadyCollected, CycleHeld, LeaseLost, PlanError, S3GCError, StoreError
 from s3gc.keylist import KeyCollector
 from s3gc.model import JournalDraft, Mode, Report, TrippedBreaker
 from s3gc.parts import Parts
@@ -33,9 +33,13 @@ async def journal(parts: Parts, operation_id: str, event: str, data: Mapping[str
     await parts.vault.journal.append([JournalDraft(event, operation_id, data=data)])
 
 
-async def plan(parts: Parts) -> Plan:
-    """Make a plan, and tell how it began and ended."""
-    operation_id = parts.new_id()
+async def plan(parts: Parts, own_id: str | None = None) -> Plan:
+    """Make a plan, and tell how it began and ended.
+
+    Args:
+        own_id: the operation's id, if it has one already.
+    """
+    operation_id = own_id or parts.new_id()
     parts.emit("gc_cycle_started", operation_id=operation_id, kind="plan", mode=parts.config.mode.value)
     try:
         return await make_plan(parts, operation_id)
@@ -47,15 +51,32 @@ async def plan(parts: Parts) -> Plan:
         raise
 
 
-async def collect(parts: Parts, plan: Plan) -> Report:
+async def collect(parts: Parts, plan: Plan, own_id: str | None = None) -> Report:
     """Execute a plan as the mode says.
+
+    Args:
+        own_id: the operation's id, if it has one already.
 
     Raises:
         CycleHeld: with the report of what was done before.
         PlanError: the plan is too old, damaged, or of another bucket or configuration.
     """
     check(parts, plan)
-    return await _Collect(parts, plan).run()
+    return await _Collect(parts, plan, own_id or parts.new_id()).run()
+
+
+async def not_since(parts: Parts, moment: datetime) -> None:
+    """Refuse a collect when one has begun since.
+
+    Raises:
+        AlreadyCollected: one has.
+    """
+    async for entry in parts.vault.journal.read(events={journal_events.OPERATION_STARTED}):
+        if entry.data.get("kind") == "collect" and entry.at >= moment:
+            raise AlreadyCollected(
+                f"operation {entry.operation_id} has begun at {entry.at.isoformat()} already",
+                operation_id=entry.operation_id,
+            )
 
 
 def check(parts: Parts, plan: Plan) -> None:
@@ -75,10 +96,10 @@ def check(parts: Parts, plan: Plan) -> None:
 class _Collect:
     """One collect of one plan."""
 
-    def __init__(self, parts: Parts, plan: Plan) -> None:
+    def __init__(self, parts: Parts, plan: Plan, own_id: str) -> None:
         self._parts = parts
         self._plan = plan
-        self._id = parts.new_id()
+        self._id = own_id
         self._started = parts.clock.monotonic()
         self._tally = Tally(KeyCollector(parts.folder / "operations" / f"{self._id}.deleted"))
         self._tally.kept.update(plan.kept)

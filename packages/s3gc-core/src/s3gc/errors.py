@@ -91,7 +91,22 @@ class Unsettled(S3GCError):
 
 
 class LeaseHeld(S3GCError):
-    """Another collector works on this bucket at this moment."""
+    """Another collector works on this bucket at this moment.
+
+    ``operation_id`` is the operation that it runs, where that is known.
+    """
+
+    def __init__(self, message: str, *, operation_id: str | None = None) -> None:
+        super().__init__(message)
+        self.operation_id = operation_id
+
+
+class AlreadyCollected(S3GCError):
+    """A collect was asked for only if none had begun since a certain time, and ``operation_id`` has."""
+
+    def __init__(self, message: str, *, operation_id: str) -> None:
+        super().__init__(message)
+        self.operation_id = operation_id
 
 
 class LeaseLost(S3GCError):

@@ -79,8 +79,11 @@ _DIGITS = 12
 
 
 @asynccontextmanager
-async def hold(path: Path) -> AsyncIterator[None]:
+async def hold(path: Path, operation_id: str | None = None) -> AsyncIterator[None]:
     """Hold the lock whose file is ``path``.
+
+    Args:
+        operation_id: what is to be done meanwhile, for others to know.
 
     Raises:
         LeaseHeld: another collector, in this or another process, holds it.
@@ -94,12 +97,14 @@ async def hold(path: Path) -> AsyncIterator[None]:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            holder = os.pread(handle, 64, 0).decode("ascii", "replace").strip() or "unknown"
+            holder, _, running = os.pread(handle, 64, 0).decode("ascii", "replace").strip().partition(" ")
             raise LeaseHeld(
-                f"another collector (process {holder}) works with this vault: wait until it has ended"
+                f"another collector (process {holder or 'unknown'}) works with this vault: wait until it has "
+                "ended",
+                operation_id=running or None,
             ) from None
         os.ftruncate(handle, 0)
-        os.pwrite(handle, str(os.getpid()).encode(), 0)
+        os.pwrite(handle, f"{os.getpid()} {operation_id or ''}".encode(), 0)
         yield
     finally:
         os.close(handle)

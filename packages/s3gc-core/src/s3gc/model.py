@@ -232,6 +232,7 @@ class UntrackedColumn:
     type: str
     keys: Collection[str]  # every key that a sampled value could mean
     sampled: int  # values looked at that weren't NULL or empty
+    readings: Sequence[Collection[str]] = ()  # the keys of some single values, where the source tells them
 
 
 @frozen

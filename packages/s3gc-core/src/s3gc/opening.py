@@ -44,11 +44,7 @@ async def open_parts(
     async with AsyncExitStack() as stack:
         store = store or store_of(hook, config, clock)
         stack.push_async_callback(store.aclose)
-        resolver = Resolver(
-            store.bucket,
-            endpoint_hosts=[urlsplit(config.endpoint_url).netloc] if config.endpoint_url else [],
-            base_urls=config.base_urls,
-        )
+        resolver = resolver_of(config, store.bucket)
         all_sources = [*_open_sources(hook, config, resolver), *sources]
         for source in all_sources:
             stack.push_async_callback(source.aclose)
@@ -98,6 +94,15 @@ def folder_of(config: Config) -> Path:
             "a vault at a URL needs registry_url, a local file: plans and the lock live beside it"
         )
     return path_of(config.registry_url).parent
+
+
+def resolver_of(config: Config, bucket: str) -> Resolver:
+    """The one resolver of a bucket."""
+    return Resolver(
+        bucket,
+        endpoint_hosts=[urlsplit(config.endpoint_url).netloc] if config.endpoint_url else [],
+        base_urls=config.base_urls,
+    )
 
 
 def store_of(hook: pluggy.HookRelay, config: Config, clock: Clock) -> ObjectStore:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pluggy
-from attrs import frozen
+from attrs import Factory, frozen
 from structlog.typing import FilteringBoundLogger
 
 from s3gc import journal_events
@@ -25,6 +25,9 @@ from s3gc.registry import Registry
 
 if TYPE_CHECKING:
     from s3gc.vault.replica import Replicator
+
+Observer = Callable[[str, Mapping[str, Any]], None]
+"""Is told each event with its data, as the hook ``s3gc_event`` is."""
 
 
 @frozen
@@ -44,6 +47,7 @@ class Parts:
     new_id: Callable[[], str]
     log: FilteringBoundLogger
     folder: Path  # local: lock, plans
+    observers: list[Observer] = Factory(list)  # of this collector alone
     replicator: Replicator | None = None
 
     def emit(self, event: str, **data: Any) -> None:
@@ -56,6 +60,8 @@ class Parts:
         if event != "listing_progress":
             self.log.info(event, **data)
         self.hook.s3gc_event(event=event, data=data)
+        for observer in tuple(self.observers):
+            observer(event, data)
 
     async def tripped(self, operation_id: str, breakers: Sequence[TrippedBreaker]) -> None:
         """Make it loud: journal, log, plugins. One that waits for a person stands in the journal already."""

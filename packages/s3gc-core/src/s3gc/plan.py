@@ -24,6 +24,9 @@ from s3gc.model import KeptExample, Mode, ObjectInfo, PlanEntry, Position, Tripp
 
 FORMAT = "s3gc-plan-1"
 
+PLANS = "plans"
+"""Where plans lie, beside the vault's lock."""
+
 _quote = json.encoder.encode_basestring  # as json.dumps quotes with ensure_ascii=False
 
 
@@ -161,6 +164,12 @@ def _lines(path: Path, digest: str) -> Iterator[dict[str, Any]]:
         raise PlanError(f"plan {path} can't be read: {error}") from None
     if running.hexdigest() != digest:
         raise PlanError(f"plan {path} was changed after it was made: make a new one")
+
+
+def newest_plan(folder: Path) -> Path | None:
+    """The newest of the plans below ``folder``; None if there is none."""
+    found = (folder / PLANS).glob("*.jsonl")
+    return max(found, key=lambda path: (path.stat().st_mtime_ns, path.name), default=None)
 
 
 class PlanWriter:

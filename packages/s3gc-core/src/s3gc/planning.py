@@ -29,7 +29,7 @@ from s3gc.model import (
     UntrackedColumn,
 )
 from s3gc.parts import Parts, source_name
-from s3gc.plan import Plan, PlanFooter, PlanHeader, PlanWriter
+from s3gc.plan import PLANS, Plan, PlanFooter, PlanHeader, PlanWriter
 from s3gc.reading import Counted, identities, sync, untracked
 from s3gc.registry import key_hash
 
@@ -298,7 +298,7 @@ async def _write(
     examples: dict[str, list[KeptExample]] = {}
     candidates = 0
     after: int | None = 0
-    with PlanWriter(parts.folder / "plans" / f"{header.operation_id}.jsonl", header) as writer:
+    with PlanWriter(parts.folder / PLANS / f"{header.operation_id}.jsonl", header) as writer:
         while after is not None:
             page = await parts.registry.listing.candidates(now, after=after)
             after = page.after

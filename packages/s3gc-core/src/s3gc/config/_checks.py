@@ -23,6 +23,8 @@ _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://(.*)", re.DOTALL)
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 _IPV4 = re.compile(r"\d+\.\d+\.\d+\.\d+")
 _CLOCK = re.compile(r"([01]\d|2[0-3]):[0-5]\d")
+_CRON = re.compile(r"[0-9A-Za-z*,/#-]+( [0-9A-Za-z*,/#-]+){4}")
+_ADMIN_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 # Reserved by S3's naming rules (user guide, "General purpose bucket naming rules"): aliases of access points
 # and other kinds of buckets. A URL names the bucket behind an alias, so an alias would match no reference.
 _RESERVED_STARTS = ("xn--", "sthree-", "amzn-s3-demo-")
@@ -202,7 +204,11 @@ def endpoint_url(value: object) -> str | None:
 def base_urls(value: object) -> tuple[str, ...]:
     urls = _texts("base_urls", value, '["https://cdn.example.com/"]')
     one = url("base_urls: each item", "https://cdn.example.com/", "http", "https")
-    return tuple(_web("base_urls: each item", str(one(item))) for item in urls)
+    # A path alone serves rows that hold `/media/a.jpg`, whatever host it is served by.
+    return tuple(item if _BASE_PATH(item) else _web("base_urls: each item", str(one(item))) for item in urls)
+
+
+_BASE_PATH = re.compile(r"/[^/\s?#@:\\][^\s?#@:\\]*").fullmatch
 
 
 def _web(name: str, text: str) -> str:
@@ -381,15 +387,40 @@ def cdc_backend(value: object) -> str | None:
 def schedule_cron(value: object) -> str | None:
     if value is None:
         return None
-    if not isinstance(value, str) or not _CLOCK.fullmatch(value):
+    if not isinstance(value, str) or not (_CLOCK.fullmatch(value) or _CRON.fullmatch(value)):
         raise ConfigError(
-            f'schedule_cron must be a time of day in UTC as "HH:MM", such as "03:30", got {show(value)}'
+            'schedule_cron must be a time of day as "HH:MM", such as "03:30", or the five fields of a cron '
+            f'expression, such as "30 3 * * mon-fri", got {show(value)}'
         )
     return value
 
 
 def admin_api_key(value: object) -> str | None:
     return None if value is None else _text("admin_api_key", value)
+
+
+ADMIN_ROLES = ("viewer", "operator")
+"""What a key of the admin may be: one that looks, or one that also runs, restores and acknowledges."""
+
+
+def admin_keys(value: object) -> tuple[str, ...]:
+    """Texts of three parts: ``name:role:key``. No part of a key is ever shown."""
+    form = 'write admin_keys=["grafana:viewer:A-LONG-RANDOM-KEY"]'
+    if isinstance(value, str | bytes | Mapping) or not isinstance(value, Iterable):
+        raise ConfigError(f"admin_keys must be a list of texts, got {_kind_of_value(value)}: {form}")
+    given = list(value)
+    names: set[str] = set()
+    for number, text in enumerate(given, start=1):
+        name, role, key = (*text.split(":", 2), "", "")[:3] if isinstance(text, str) else ("", "", "")
+        if not _ADMIN_NAME.fullmatch(name) or role not in ADMIN_ROLES or not key.strip() or "\0" in key:
+            raise ConfigError(
+                f"admin_keys: item {number} isn't name:role:key with a role of "
+                f"{' or '.join(ADMIN_ROLES)}: {form}"
+            )
+        if name in names:
+            raise ConfigError(f"admin_keys: two keys are named {name}: each needs a name of its own")
+        names.add(name)
+    return tuple(given)
 
 
 def safety(value: object) -> Safety:

@@ -78,9 +78,9 @@ class Draft:
     base_urls: tuple[str, ...] = option(
         _checks.base_urls,
         (),
-        type="list of URLs",
+        type="list of URLs or paths",
         env="S3GC_BASE_URLS",
-        help="Addresses (of a CDN, say) below which the bucket's objects are served.",
+        help="Addresses (of a CDN, say) or paths below which the bucket's objects are served.",
         secret=True,
     )
     mode: Mode = option(
@@ -201,9 +201,9 @@ class Draft:
     schedule_cron: str | None = option(
         _checks.schedule_cron,
         None,
-        type="HH:MM, UTC",
+        type="HH:MM, or five cron fields",
         env="S3GC_SCHEDULE_CRON",
-        help="When a scheduled cycle starts each day.",
+        help="When a scheduled cycle starts.",
     )
     admin_api_key: str | None = option(
         _checks.admin_api_key,
@@ -211,6 +211,14 @@ class Draft:
         type="text",
         env="S3GC_ADMIN_API_KEY",
         help="The key that the admin pages ask for.",
+        secret=True,
+    )
+    admin_keys: tuple[str, ...] = option(
+        _checks.admin_keys,
+        (),
+        type="list of name:role:key",
+        env="S3GC_ADMIN_KEYS",
+        help="Further keys for the admin pages, each with a name and a role: viewer or operator.",
         secret=True,
     )
     safety: Safety = option(
@@ -236,12 +244,13 @@ class Draft:
             if isinstance(value, str) and "://" in value:
                 shown[name] = redact(value)
         for name in ("sources", "base_urls", "replicas"):
-            shown[name] = [redact(url) for url in shown[name]]
+            shown[name] = [one if one.startswith("/") else redact(one) for one in shown[name]]
         shown["mode"] = self.mode.value
         shown["exclude_prefixes"] = list(self.exclude_prefixes)
         shown["owned_prefixes"] = list(self.owned_prefixes)
         if self.admin_api_key is not None:
             shown["admin_api_key"] = HIDDEN
+        shown["admin_keys"] = [f"{':'.join(text.split(':')[:2])}:{HIDDEN}" for text in self.admin_keys]
         shown["tables"] = {table: list(columns) for table, columns in self.tables.items()}
         shown["folders"] = {table: list(columns) for table, columns in self.folders.items()}
         shown["derived"] = dict(self.derived)
@@ -365,6 +374,7 @@ def create_config(
     backup_copies: int = 1,
     replica_keys: str | Path | None = None,
     admin_api_key: str | None = None,
+    admin_keys: Iterable[str] = (),
     safety: Safety | None = None,
     **unknown: Never,
 ) -> Config:
@@ -402,6 +412,7 @@ def create_config(
         backup_copies=backup_copies,
         replica_keys=replica_keys,
         admin_api_key=admin_api_key,
+        admin_keys=admin_keys,
         safety=Safety.full() if safety is None else safety,
     )
     return make({**options, **unknown})

@@ -160,6 +160,7 @@ _PARSERS: dict[str, Callable[[str], Any]] = {
     "owned_prefixes": _list,
     "sources": _list,
     "replicas": _list,
+    "admin_keys": _list,
     "backup_copies": _copies,
     "base_urls": _list,
     "exclude_prefixes": _list,

@@ -150,6 +150,8 @@ def scrub(text: str, config: Draft) -> str:
             secrets.update(_spellings(secret))
     if config.admin_api_key:
         secrets.update(_spellings(config.admin_api_key))
+    for named in config.admin_keys:
+        secrets.update(_spellings(named.split(":", 2)[2]))
     secrets.discard("")
     for secret in secrets:
         replacements.setdefault(secret, HIDDEN)

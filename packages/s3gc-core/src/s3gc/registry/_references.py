@@ -13,7 +13,7 @@ from s3gc.registry import _pages
 from s3gc.registry._columns import Columns
 from s3gc.registry._database import Database
 from s3gc.registry._keys import folder_hash, key_hash
-from s3gc.registry._times import micros
+from s3gc.registry._times import micros, moment
 
 _CHUNK = 500  # values in one IN (…)
 
@@ -29,6 +29,7 @@ class SourceState:
     ordinal_good: int | None = None  # at the last cycle that no breaker held
     followed: bool = False  # the position is one that changes can be told from
     lost: str | None = None  # why changes were lost, and nobody has been told yet
+    synced: datetime | None = None  # when the position was taken, by the store's clock
 
 
 @frozen
@@ -226,14 +227,14 @@ class References:
 
         def work(connection: Connection) -> SourceState | None:
             row = connection.execute(
-                "SELECT position, ordinal, followed, references_good, ordinal_good, lost FROM sources"
+                "SELECT position, ordinal, followed, references_good, ordinal_good, lost, synced FROM sources"
                 " WHERE name = ?",
                 (source,),
             ).fetchone()
             if row is None:
                 return None
-            position, ordinal, followed, good, ordinal_good, lost = row
-            return SourceState(position, 0, good, ordinal, ordinal_good, bool(followed), lost)
+            position, ordinal, followed, good, ordinal_good, lost, synced = row
+            return SourceState(position, 0, good, ordinal, ordinal_good, bool(followed), lost, moment(synced))
 
         return await self._database.run(work)
 

@@ -25,6 +25,7 @@ _FIRST_ROWS = 10
 _FETCH_BYTES = 1024 * 1024
 _LOOK_BYTES = 1024 * 1024  # of values of one column in one pass
 _LOOK_KEYS = 50_000  # of one column in one pass
+_READINGS = 200  # single values of one column whose readings are told
 
 
 class _Look:
@@ -33,6 +34,7 @@ class _Look:
     def __init__(self, column: LooseColumn) -> None:
         self.column = column
         self.keys: set[str] = set()
+        self.readings: list[frozenset[str]] = []
         self.sampled = 0
         self._bytes = self._most_keys = 0
 
@@ -50,7 +52,10 @@ class _Look:
             return
         self._bytes -= _size(value)
         self.sampled += 1
-        self.keys |= resolve(uuid.UUID(value) if self.column.is_uuid else value)
+        keys = resolve(uuid.UUID(value) if self.column.is_uuid else value)
+        self.keys |= keys
+        if len(self.readings) < _READINGS and keys:
+            self.readings.append(keys)
 
 
 class Coverage:
@@ -138,7 +143,9 @@ class Coverage:
                 return []
         self._told.update((table.spec, column.name) for column in table.columns)
         return [
-            UntrackedColumn(table.spec, look.column.name, look.column.type, look.keys, look.sampled)
+            UntrackedColumn(
+                table.spec, look.column.name, look.column.type, look.keys, look.sampled, look.readings
+            )
             for look in looks
         ]
 

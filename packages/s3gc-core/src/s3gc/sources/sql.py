@@ -19,7 +19,7 @@ from s3gc.errors import ConfigError, SourceError
 from s3gc.model import Column, Position, Reference, ScanBatch, SourceIdentity, UntrackedColumn
 from s3gc.resolver import Resolver
 from s3gc.sources._coverage import Coverage
-from s3gc.sources._dialect import Dialect, Running
+from s3gc.sources._dialect import Dialect, Running, TrackedTable
 from s3gc.sources._loop import LoopThread
 from s3gc.sources._reader import Reader
 from s3gc.sources._tracked import tracked_tables
@@ -71,15 +71,21 @@ class SqlSource(ReferenceSource):
         if not isinstance(batch_rows, int) or batch_rows < 1:
             raise ConfigError(f"batch_rows must be at least 1, got {batch_rows!r}")
         self._dialect = _dialect(url)
-        self._tables = tracked_tables(tables, folders or {})
+        self._tables = self._tracked(tables, folders or {})
         self._resolver = resolver
         self._batch_rows = batch_rows
         self.name = name or self._dialect.target.display
         self._loop = LoopThread(f"s3gc {self._dialect.kind}")
         self._engine: AsyncEngine | None = None
 
+    def _tracked(
+        self, tables: Mapping[str, Sequence[str]], folders: Mapping[str, Sequence[str]]
+    ) -> tuple[TrackedTable, ...]:
+        return tracked_tables(tables, folders)
+
     def __repr__(self) -> str:
-        return f"SqlSource({self._dialect.target.display!r}, tables={[t.spec for t in self._tables]!r})"
+        tables = [table.spec for table in self._tables]
+        return f"{type(self).__name__}({self._dialect.target.display!r}, tables={tables!r})"
 
     def columns(self) -> Sequence[Column]:
         return [Column(t.spec, spec) for t in self._tables for spec, _ in t.columns]

@@ -16,7 +16,7 @@ from s3gc.journal_events import BACKUPS, REPACKED
 CONTENTS_NAME = "contents.sqlite3"
 
 SHARED_MIN_BYTES = 8192
-"""Smaller content is not looked for: a frame that shares bytes takes about 600 itself, and looking costs time."""
+"""Smaller content is not looked for: that takes time, and a frame that shares bytes 600 of its own."""
 
 MOST = 4
 """Entries given for one content, the newest first."""

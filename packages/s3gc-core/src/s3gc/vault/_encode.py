@@ -8,11 +8,11 @@ from collections.abc import Callable, Mapping, Sequence
 
 from attrs import define, evolve, frozen
 
-from s3gc.abc import Compressor, CompressStream, EncodedObject
+from s3gc.abc import Compressor, EncodedObject
 from s3gc.errors import VaultCorrupt
 from s3gc.model import BackupRecord, ObjectAttributes, ObjectInfo, SameAs
-from s3gc.vault._frames import Decoder, FrameReader, codec_named, reader_of
-from s3gc.vault._layout import CHUNK_MAX_BYTES, CODED_VERSION, SAME, VERSION, FrameBuilder, HeaderText
+from s3gc.vault._frames import Decoder, FrameReader, reader_of
+from s3gc.vault._layout import CODED_VERSION, SAME, VERSION, FrameBuilder, HeaderText
 from s3gc.vault.packs import PackWriter, location_of
 
 PACK_ROLL_BYTES = 256 * 1024 * 1024
@@ -144,7 +144,7 @@ class SmallPacks:
                 parts += frame.chunks(item.body)
                 parts.append(frame.end(item.arrived.info.size, item.sha256))
                 waiting += frame.length
-                made = _placed(item.arrived, item.codec, item.sha256, writer, offset, frame)
+                made = placed_at(item.arrived, item.codec, item.sha256, writer, offset, frame)
                 if item.same_as is not None:
                     made = evolve(made, record=evolve(made.record, same_as=item.same_as))
                 placed.append(made)
@@ -169,64 +169,10 @@ class SmallPacks:
         return self.current
 
 
-class LargeFrame:
-    """One large object, streamed into a pack of its own."""
-
-    def __init__(
-        self,
-        info: ObjectInfo,
-        attributes: ObjectAttributes,
-        header: HeaderText,
-        writer: PackWriter,
-        codecs: Mapping[str, Compressor],
-        codec: Compressor,
-    ) -> None:
-        self.writer = writer
-        self._arrived = Arrived(info, attributes, header, b"")
-        self._codecs = codecs
-        self._codec = codec
-        self._sha = hashlib.sha256()
-        self._stream: CompressStream | None = None
-        self._frame: FrameBuilder | None = None
-
-    def feed(self, pieces: Sequence[bytes]) -> None:
-        """The next bytes of the object."""
-        data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-        stream, frame = self._begun(data)
-        view = memoryview(data)
-        # One call of the codec per MiB, so that no stored chunk decodes to much more than that.
-        for begin in range(0, len(view), CHUNK_MAX_BYTES):
-            piece = data if len(data) <= CHUNK_MAX_BYTES else bytes(view[begin : begin + CHUNK_MAX_BYTES])
-            self._sha.update(piece)
-            self._write(frame, stream.compress(piece))
-
-    def finish(self) -> Placed:
-        """The end of the object."""
-        stream, frame = self._begun(b"")
-        self._write(frame, stream.flush())
-        sha256 = self._sha.digest()
-        self.writer.write(frame.end(self._arrived.info.size, sha256))
-        return _placed(self._arrived, self._codec.name, sha256, self.writer, 0, frame)
-
-    def _begun(self, first: bytes) -> tuple[CompressStream, FrameBuilder]:
-        if self._stream is None or self._frame is None:
-            arrived = self._arrived
-            probe = Arrived(arrived.info, arrived.attributes, arrived.header, first[:CHUNK_MAX_BYTES])
-            # The first MiB tells whether the rest is worth compressing.
-            self._codec = codec_named(self._codecs, encode(probe, self._codec).codec)
-            self._stream = self._codec.compressor(arrived.info.size)
-            self._frame = FrameBuilder(0, arrived.header.with_codec(self._codec.name))
-            self.writer.write(self._frame.start)
-        return self._stream, self._frame
-
-    def _write(self, frame: FrameBuilder, data: bytes) -> None:
-        if data:
-            self.writer.write(b"".join(frame.chunks(data)))
-
-
-def _placed(
+def placed_at(
     arrived: Arrived, codec: str, sha256: bytes, writer: PackWriter, offset: int, frame: FrameBuilder
 ) -> Placed:
+    """A frame that is complete, at its place."""
     info = arrived.info
     record = BackupRecord(
         key=info.key,

@@ -72,14 +72,18 @@ def reader_in(data: bytes, base: int = 0) -> Read:
 class FrameReader:
     """One frame at ``offset``. Its head is checked at once, the rest by :meth:`chunks` or :meth:`skip`.
 
+    Args:
+        hashes: compute the frame's digest; False only for who compares every byte with what was written.
+
     Raises:
         TornFrame: the file ends before the frame does.
         VaultCorrupt: these are not the bytes that were written.
         VaultError: the frame's version is unknown.
     """
 
-    def __init__(self, read: Read, offset: int) -> None:
+    def __init__(self, read: Read, offset: int, *, hashes: bool = True) -> None:
         self._read = read
+        self._hashes = hashes
         self.offset = offset
         self._position = offset
         head = self._take(HEAD_BYTES)
@@ -114,6 +118,19 @@ class FrameReader:
     def header(self) -> Header:
         return parse_header(self.header_bytes, self.version)
 
+    @property
+    def position(self) -> int:
+        """Where the next byte stands that wasn't taken yet."""
+        return self._position
+
+    def within(self, end: int) -> bool:
+        """Whether the next step of :meth:`chunks` needs no byte from ``end`` on."""
+        begin = self._position + LENGTH.size
+        if begin > end:
+            return False
+        length = self._chunk_length(self._read(self._position, LENGTH.size))
+        return begin + (length or TAIL_BYTES) <= end
+
     def chunks(self) -> Iterator[bytes]:
         """The stored bytes. When it is exhausted, the whole frame was found to be as written."""
         while True:
@@ -123,13 +140,14 @@ class FrameReader:
             if not length:
                 break
             data = self._take(length)
-            self._sha.update(data)
+            if self._hashes:
+                self._sha.update(data)
             self.stored += length
             yield data
         tail = self._trailer()
         self._sha.update(tail[: TRAILER.size])
         self.digest = tail[TRAILER.size :]
-        if self._sha.digest() != self.digest:
+        if self._hashes and self._sha.digest() != self.digest:
             raise VaultCorrupt(f"the frame at {self.offset} is damaged: its digest is another one")
 
     def skip(self) -> int:

@@ -13,7 +13,8 @@ PAGE_ROWS = 1_000
 """Entries fetched at a time."""
 
 NARROW_ROWS = 20_000
-"""A prefix with at most so many entries is read through the index by key, a wider one by going through all.
+"""Entries below a prefix, or of several events, are read through an index when they are at most so many; more
+of them by going through all.
 
 Through the index their numbers must be sorted, and so be in memory; 20,000 of them are 1 MB.
 """
@@ -89,13 +90,24 @@ class Query:
             after = page[-1][0]
 
     def _narrow(self, connection: sqlite3.Connection, after: int, last: int) -> list[int] | None:
-        """The numbers of all entries below a prefix if they are few, else None."""
-        if not self.prefix or self.key is not None or self.operation_id is not None:
+        """The numbers of all entries below a prefix, or of some events, if they are few; else None."""
+        if self.key is not None or self.operation_id is not None:
             return None
-        terms, values = ["key >= ?"], [self.prefix]
-        if (end := after_prefix(self.prefix)) is not None:
-            terms.append("key < ?")
-            values.append(end)
+        terms: list[str] = []
+        values: list[str | int] = []
+        if self.prefix:
+            terms.append("key >= ?")
+            values.append(self.prefix)
+            if (end := after_prefix(self.prefix)) is not None:
+                terms.append("key < ?")
+                values.append(end)
+        elif self.prefix is None and self.events is not None and len(self.events) > 1:
+            terms.append(f"event IN ({', '.join('?' * len(self.events))})")
+            values.extend(sorted(self.events))
+            terms.append("seq > ?")  # part of the index: what was read before isn't gone through again
+            values.append(after)
+        else:
+            return None
         found = connection.execute(
             f"SELECT seq FROM entries WHERE {' AND '.join(terms)} LIMIT {NARROW_ROWS + 1}", values
         ).fetchall()

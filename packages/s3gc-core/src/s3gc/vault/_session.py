@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -16,7 +17,8 @@ from s3gc.errors import VaultError
 from s3gc.model import BackupRecord, ObjectAttributes, ObjectInfo, SameAs
 from s3gc.vault import _fs
 from s3gc.vault._coding import Coding
-from s3gc.vault._encode import Arrived, LargeFrame, Placed, SmallPacks, read_back, runs
+from s3gc.vault._encode import Arrived, Placed, SmallPacks, read_back, runs
+from s3gc.vault._large import SMALL_STRETCH_BYTES, STRETCH_BYTES, LargeFrame
 from s3gc.vault._layout import CHUNK_MAX_BYTES, HeaderText, header_text
 from s3gc.vault._sharing import Sharing
 from s3gc.vault.packs import PackWriter
@@ -30,6 +32,12 @@ BATCH_OBJECTS = 256
 
 MEMORY_BYTES = 48 * 1024 * 1024
 """Bytes of small objects in memory at one time; more of them wait."""
+
+FAST_LARGE_OBJECTS = 4
+"""Large objects at one time that may use much memory to be fast (each about 40 MiB); the others use less."""
+
+LARGE_THREADS = 8
+"""Threads for the stages of all large objects: one that waits for the disk must not hold up the others."""
 
 T = TypeVar("T")
 
@@ -63,7 +71,9 @@ class LocalBackupSession(BackupSession):
         self._coding = coding
         self._sharing = sharing
         self._packs = SmallPacks(current, create, codec)
+        self._large = 0  # large objects on their way
         self._large_packs: list[PackWriter] = []
+        self._proven: list[BackupRecord] = []  # large objects, durable and read back
         self._placed: list[Placed] = []
         self._pending: list[Arrived] = []
         self._pending_bytes = 0
@@ -73,6 +83,7 @@ class LocalBackupSession(BackupSession):
         self._changed = anyio.Event()
         threads = max(1, min(4, os.cpu_count() or 1))
         self._threads = anyio.CapacityLimiter(threads)
+        self._large_threads = anyio.CapacityLimiter(LARGE_THREADS)
         self._batches = anyio.Semaphore(threads)
         self._committing = anyio.Lock()
         self._failed: BaseException | None = None
@@ -182,6 +193,7 @@ class LocalBackupSession(BackupSession):
                 self._require_usable()
             placed, self._placed = self._placed, []
             large, self._large_packs = self._large_packs, []
+            proven, self._proven = self._proven, []
             small = self._packs.take_used()
             try:
                 await self._run(lambda: self._sync([*small, *large]))
@@ -193,7 +205,7 @@ class LocalBackupSession(BackupSession):
                 for writer in (*small, *large):
                     if writer is not self._packs.current and writer not in self._packs.used:
                         writer.close()
-            return [frame.record for frame in placed]
+            return [*(frame.record for frame in placed), *proven]
 
     def close(self) -> PackWriter | None:
         """End the session; the pack that may be written further by the next one."""
@@ -255,29 +267,37 @@ class LocalBackupSession(BackupSession):
     async def _add_large(
         self, info: ObjectInfo, attributes: ObjectAttributes, header: HeaderText, chunks: AsyncIterator[bytes]
     ) -> None:
-        with anyio.CancelScope(shield=True):
-            writer = await self._run(self._create)
-        frame = LargeFrame(info, attributes, header, writer, self._codecs, self._codec)
+        stretch = STRETCH_BYTES if self._large < FAST_LARGE_OBJECTS else SMALL_STRETCH_BYTES
+        self._large += 1
         try:
-            pieces: list[bytes] = []
-            held = total = 0
-            async for piece in chunks:
-                total += len(piece)
-                _require_size(info, total, at_end=False)
-                pieces.append(piece)
-                held += len(piece)
-                if held >= CHUNK_MAX_BYTES:
-                    full, pieces, held = pieces, [], 0
-                    await self._run(lambda full=full: frame.feed(full))  # type: ignore[misc]
-            _require_size(info, total, at_end=True)
-            if pieces:
-                await self._run(lambda: frame.feed(pieces))
-            placed = await self._run(frame.finish)
-        except BaseException:
-            writer.remove()
-            raise
-        self._placed.append(placed)
+            with anyio.CancelScope(shield=True):
+                writer = await self._run(self._create)
+            try:
+                frame = LargeFrame(info, attributes, header, writer, self._codecs, self._codec, stretch)
+                try:
+                    async for pieces in _batches(info, chunks, stretch):
+                        await self._run_large(partial(frame.feed, pieces))
+                    record = await self._run_large(frame.finish)
+                finally:
+                    with anyio.CancelScope(shield=True):
+                        await self._run_large(frame.close)
+            except BaseException:
+                writer.remove()
+                raise
+        finally:
+            self._large -= 1
+        if self._sharing is not None:
+            same_as = await self._sharing.known(record)
+            if same_as is not None:
+                with anyio.CancelScope(shield=True):
+                    await self._run(writer.remove)
+                await self.refer(info, attributes, bytes.fromhex(record.sha256), same_as)
+                return
+        self._proven.append(record)
         self._large_packs.append(writer)
+
+    async def _run_large(self, function: Callable[[], T]) -> T:
+        return await self._run(function, self._large_threads)
 
     # ------------------------------------------------------------------ both
 
@@ -296,14 +316,14 @@ class LocalBackupSession(BackupSession):
     async def _read_back(self, run: Sequence[Placed]) -> None:
         await self._run(lambda: read_back(run, self._codecs))
 
-    async def _run(self, function: Callable[[], T]) -> T:
+    async def _run(self, function: Callable[[], T], limiter: anyio.CapacityLimiter | None = None) -> T:
         """In a worker thread. Only what happens there is the vault's fault, so only there it is explained."""
 
         def explained() -> T:
             with _fs.explained(f"keep backups in {self._folder}"):
                 return function()
 
-        return await _threads.run(explained, limiter=self._threads)
+        return await _threads.run(explained, limiter=limiter or self._threads)
 
     def _require_usable(self) -> None:
         if self._closed:
@@ -321,6 +341,37 @@ async def _collect(info: ObjectInfo, chunks: AsyncIterator[bytes]) -> bytes:
         pieces.append(piece)
     _require_size(info, total, at_end=True)
     return bytes(pieces[0]) if len(pieces) == 1 else b"".join(pieces)
+
+
+async def _batches(
+    info: ObjectInfo, chunks: AsyncIterator[bytes], size: int
+) -> AsyncIterator[Sequence[bytes]]:
+    """The same bytes, about ``size`` at a time, in pieces of a MiB; only the very last may be shorter.
+
+    What comes in pieces of a MiB isn't copied.
+    """
+    held: list[bytes] = []
+    waiting = total = 0
+    async for chunk in chunks:
+        total += len(chunk)
+        _require_size(info, total, at_end=False)
+        held.append(chunk)
+        waiting += len(chunk)
+        if waiting >= size:
+            pieces = _mebibytes(held)
+            held = [pieces.pop()] if len(pieces[-1]) < CHUNK_MAX_BYTES else []
+            waiting = sum(map(len, held))
+            yield pieces
+    _require_size(info, total, at_end=True)
+    if held:
+        yield _mebibytes(held)
+
+
+def _mebibytes(held: list[bytes]) -> list[bytes]:
+    if all(len(piece) == CHUNK_MAX_BYTES for piece in held[:-1]) and len(held[-1]) <= CHUNK_MAX_BYTES:
+        return held
+    data = b"".join(held)
+    return [data[begin : begin + CHUNK_MAX_BYTES] for begin in range(0, len(data), CHUNK_MAX_BYTES)]
 
 
 def _require_size(info: ObjectInfo, total: int, *, at_end: bool) -> None:

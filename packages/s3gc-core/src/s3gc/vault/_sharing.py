@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import sqlite3
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import aclosing
 
 from s3gc import _threads
@@ -53,13 +53,26 @@ class Sharing:
         found = await _threads.run(lambda: self._look(batch))
         for one in batch:
             if one.sha256 and one.same_as is None and (one.sha256 in found or one.sha256 in self._recent):
-                one.same_as = await self._whose(one, found.get(one.sha256, ()))
+                entries = found.get(one.sha256, ())
+                one.same_as = await self._whose(one.sha256, len(one.data), one.data, entries)
+
+    async def known(self, record: BackupRecord) -> SameAs | None:
+        """Another backup with the bytes of a large one that was written: read to its end, hash and all."""
+        sha256 = bytes.fromhex(record.sha256)
+        found = await _threads.run(lambda: self._ask({sha256} - self._recent.keys()))
+        whose = await self._whose(sha256, record.size, None, found.get(sha256, ()))
+        if whose is None:
+            self._remember(sha256, record)
+        return whose
 
     def remember(self, placed: Sequence[Placed]) -> None:
         """What was written in this session can be shared at once."""
         for one in placed:
             if one.record.size >= SHARED_MIN_BYTES and one.record.same_as is None:
-                self._recent[one.sha256] = one.record
+                self._remember(one.sha256, one.record)
+
+    def _remember(self, sha256: bytes, record: BackupRecord) -> None:
+        self._recent[sha256] = record
         while len(self._recent) > REMEMBERED:
             del self._recent[next(iter(self._recent))]
 
@@ -74,7 +87,11 @@ class Sharing:
         for one in batch:
             if not one.sha256 and one.info.size >= SHARED_MIN_BYTES:
                 one.sha256 = hashlib.sha256(one.data).digest()
-        wanted = {one.sha256 for one in batch if one.sha256 and one.same_as is None} - self._recent.keys()
+        return self._ask(
+            {one.sha256 for one in batch if one.sha256 and one.same_as is None} - self._recent.keys()
+        )
+
+    def _ask(self, wanted: Collection[bytes]) -> dict[bytes, list[int]]:
         if not wanted or self._unusable:
             return {}
         try:
@@ -88,20 +105,18 @@ class Sharing:
             get_logger().warning("contents_unusable", problem=str(error))
             return {}
 
-    async def _whose(self, one: Arrived, entries: Sequence[int]) -> SameAs | None:
-        """A backup whose bytes are these, compared."""
-        recent = self._recent.get(one.sha256)
+    async def _whose(
+        self, sha256: bytes, size: int, data: bytes | None, entries: Sequence[int]
+    ) -> SameAs | None:
+        """A backup whose bytes are these: compared with ``data``, else by the hash that reading checks."""
+        recent = self._recent.get(sha256)
         candidates = [recent] if recent is not None else await self._records(entries) if entries else ()
         for record in candidates:
-            if (
-                record.size != len(one.data)
-                or record.sha256 != one.sha256.hex()
-                or record.same_as is not None
-            ):
+            if record.size != size or record.sha256 != sha256.hex() or record.same_as is not None:
                 continue
             try:
                 record = await self._locate(record)
-                if await self._equal(record, one.data):
+                if await self._equal(record, data):
                     return SameAs(record.key, record.location)
                 why = "other bytes with the same SHA-256"
             except BackupGone:
@@ -111,12 +126,12 @@ class Sharing:
             get_logger().error("shared_content_unreadable", key=record.key, place=record.location, why=why)
         return None
 
-    async def _equal(self, record: BackupRecord, data: bytes) -> bool:
+    async def _equal(self, record: BackupRecord, data: bytes | None) -> bool:
         at = 0
-        view = memoryview(data)
+        view = None if data is None else memoryview(data)
         async with aclosing(self._read(record)) as pieces:  # type: ignore[type-var]
             async for piece in pieces:
-                if view[at : at + len(piece)] != piece:
+                if view is not None and view[at : at + len(piece)] != piece:
                     return False
                 at += len(piece)
-        return at == len(data)
+        return at == record.size

@@ -22,6 +22,7 @@ from s3gc.vault._frames import (
 )
 from s3gc.vault._layout import END_MAGIC, MAGIC, TAIL_BYTES, TRAILER
 from s3gc.vault._locations import location_of, parse_location, places_of
+from s3gc.vault._straight import Straight
 
 __all__ = [
     "Frame",
@@ -64,10 +65,13 @@ class PackWriter:
         self.fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL, _fs.PRIVATE_FILE)
         _fs.try_lock(self.fd)
 
-    def write(self, data: bytes) -> None:
-        """Append; when that fails, the pack ends where it ended before."""
+    def write(self, data: bytes | memoryview, straight: Straight | None = None) -> None:
+        """Append, perhaps past the page cache; when that fails, the pack ends where it ended before."""
         try:
-            _fs.write_at(self.fd, data, self.size)
+            if straight is None:
+                _fs.write_at(self.fd, data, self.size)
+            else:
+                straight.write(memoryview(data), self.size)
         except OSError:
             self.broken = True
             os.ftruncate(self.fd, self.size)

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from concurrent.futures import Executor, Future, wait
+from concurrent.futures import Executor
 from functools import partial
 
 import anyio
+import anyio.lowlevel
 
 from s3gc.errors import StoreError
 from s3gc.model import ObjectAttributes, ObjectInfo
+from s3gc.stores.s3._ahead import ReadAhead
 from s3gc.stores.s3._checksums import Checks
 from s3gc.stores.s3._client import Client
-from s3gc.stores.s3._transport import Answer, Lost, Rest
+from s3gc.stores.s3._transport import Answer, Lost
 
 _THREAD_HASH_BYTES = 64 * 1024
 
@@ -35,7 +37,7 @@ class S3Reader:
         self._answer = answer
         self._checks = checks
         self._ahead = ahead
-        self._next: Future[tuple[bytes, int]] | None = None
+        self._body: ReadAhead | None = None
         self._begun = False
 
     async def chunks(self) -> AsyncIterator[bytes]:
@@ -47,43 +49,40 @@ class S3Reader:
         if self._begun:
             raise StoreError(f"the body of {self.info.key!r} can be read only once: get it again")
         self._begun = True
-        rest, chunk = self._answer.rest, self._answer.body
-        left = rest.left if rest is not None else 0
-        if self._checks:
-            if len(chunk) > _THREAD_HASH_BYTES:
-                await self._client.in_thread(partial(self._checks.update, chunk))
+        answer, checks = self._answer, self._checks
+        if answer.rest is None or not answer.rest.left:
+            chunk = answer.body
+            if checks and len(chunk) > _THREAD_HASH_BYTES:
+                await self._client.in_thread(partial(checks.update, chunk))
             else:
-                self._checks.update(chunk)
-        while rest is not None and left:
-            try:
-                begun = self._next = self._ahead.submit(self._read, rest)
-            except RuntimeError:  # it is shut down
-                raise StoreError("the store is closed: open a new one") from None
-            if chunk:
+                checks.update(chunk)
+        else:
+            self._body = ReadAhead(answer.body, answer.rest, checks, self._client.options.chunk, self._ahead)
+            chunk = await self._next(self._body)
+            while following := await self._next(self._body):
                 yield chunk
-            try:
-                chunk, left = await self._client.in_thread(begun.result)
-            except Lost as error:
-                raise StoreError(
-                    f"the body of {self.info.key!r} can't be read to its end: {error}"
-                ) from error
-        if (wrong := self._checks.failed()) is not None:
+                chunk = following
+        if (wrong := checks.failed()) is not None:
             raise self._unlike(wrong)
         if chunk:
             yield chunk
 
-    def _read(self, rest: Rest) -> tuple[bytes, int]:
-        data = rest.read(self._client.options.chunk)
-        left = rest.left
-        self._checks.update(data)
-        return data, left
+    async def _next(self, body: ReadAhead) -> bytes:
+        try:
+            piece = body.take_now()
+            if piece is None:
+                return await self._client.in_thread(body.take)
+            await anyio.lowlevel.checkpoint_if_cancelled()
+            return piece
+        except Lost as error:
+            raise StoreError(f"the body of {self.info.key!r} can't be read to its end: {error}") from error
 
     async def settle(self) -> None:
         """Wait for what is being read: to close a connection that a thread reads from would block."""
-        begun, self._next = self._next, None
-        if begun is not None and not begun.cancel():
+        body, self._body = self._body, None
+        if body is not None and body.stop():
             with anyio.CancelScope(shield=True):
-                await self._client.in_thread(partial(wait, [begun]))
+                await self._client.in_thread(body.wait)
 
     def _unlike(self, wrong: str) -> StoreError:
         what = f"the bytes of {self.info.key!r} are not those of its {wrong}"

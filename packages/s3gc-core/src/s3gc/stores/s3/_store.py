@@ -174,7 +174,8 @@ class S3Store(ObjectStore):
         self._deletion = Deletion(self._client, self._traits, self._lookup, self._failed)
         self._max_connections = max_connections
         self._marks: Sequence[str] = ()  # where the last scan could be split well
-        self._ahead = ThreadPoolExecutor(max_connections, thread_name_prefix="s3gc-read")
+        # Two for each body that is read: one reads, one hashes.
+        self._ahead = ThreadPoolExecutor(2 * max_connections, thread_name_prefix="s3gc-read")
         self._executor = ThreadPoolExecutor(max_connections, thread_name_prefix="s3gc-list")
 
     def __repr__(self) -> str:

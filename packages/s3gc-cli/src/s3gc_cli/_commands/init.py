@@ -1,0 +1,112 @@
+"""``s3gc init``."""
+
+from __future__ import annotations
+
+import os
+from contextlib import aclosing
+from pathlib import Path
+
+from attrs import fields, frozen
+from rich.console import Console
+from rich.text import Text
+
+from s3gc.config import Config, create_config_from_env, load_config
+from s3gc.discovery import Lead, look_through
+from s3gc_cli import _documents, _draft
+from s3gc_cli._errors import DONE, UsageProblem
+from s3gc_cli._render.leads import show_leads
+from s3gc_cli._run import Session
+from s3gc_cli._text import count
+
+_ENVIRONMENT = ("S3_BUCKET", "AWS_REGION", "S3GC_ENDPOINT_URL", "S3GC_S3")
+
+
+@frozen
+class Wanted:
+    """What the command line says of bucket and database; the environment says the rest."""
+
+    bucket: str | None
+    database_url: str | None
+    endpoint_url: str | None
+    region: str | None
+
+
+async def init(session: Session, wanted: Wanted, *, out: Path, force: bool) -> int:
+    """Look at both, propose what to track, and write the file."""
+    absolute = _check(out, force=force)
+    database_url = wanted.database_url or os.environ.get("DATABASE_URL", "").strip()
+    if not database_url:
+        raise UsageProblem("which database? give --database-url, or set DATABASE_URL")
+    config = _config(wanted, database_url)
+    session.output.secrets.of(config)
+    display = session.watch().display
+    display.stage("looking through the database")
+    leads: list[Lead] = []
+    try:
+        async with aclosing(look_through(config, database_url)) as found:  # type: ignore[type-var]
+            async for lead in found:
+                leads.append(lead)
+                display.stage(f"after {lead.table}.{lead.column}")
+    finally:
+        display.stop()
+    settings = {} if config.endpoint_url is None else {"endpoint_url": config.endpoint_url}
+    if config.region != fields(Config).region.default:
+        settings["region"] = config.region
+    _write(out, _draft.draft(config.bucket, database_url, leads, settings=settings))
+    load_config(out, bucket=config.bucket, database_url=database_url)  # what was written can be read
+    tracked = sum(lead.names_objects for lead in leads)
+    line = f"{out}: {count(tracked, 'column')} of {len(leads)} with values name objects of the bucket"
+    document = {"path": str(absolute), "columns": [_documents.lead(lead) for lead in leads]}
+
+    def show(console: Console) -> None:
+        show_leads(console, leads)
+        if leads:
+            console.print()
+        console.print(Text(line), soft_wrap=True)
+        for step in _next(config, database_url, tracked, out):
+            console.print(Text(step, style="dim"), soft_wrap=True)
+
+    session.answer(session.output.secrets.scrub_all(document), line, show)
+    return DONE
+
+
+def _config(wanted: Wanted, database_url: str) -> Config:
+    """Which bucket; with the database's URL, so that its password is known and hidden."""
+    given = {name: value for name in ("bucket", "endpoint_url", "region") if (value := getattr(wanted, name))}
+    if not given.get("bucket") and not os.environ.get("S3_BUCKET", "").strip():
+        raise UsageProblem("which bucket? give --bucket, or set S3_BUCKET")
+    # Of the environment only what says where the bucket is.
+    environ = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
+    options = {**given, "database_url": database_url, "tables": {"nothing": ["yet"]}}
+    return create_config_from_env(environ=environ, **options)
+
+
+def _check(out: Path, *, force: bool) -> Path:
+    """Before a long look, not after it. Returns the absolute path."""
+    if out.exists() and not force:
+        raise UsageProblem(f"{out} exists: name another file with --out, or replace it with --force")
+    if not out.absolute().parent.is_dir():
+        raise UsageProblem(f"--out {out}: there is no folder {out.absolute().parent}")
+    return out.absolute()
+
+
+def _write(out: Path, text: str) -> None:
+    part = out.with_name(out.name + ".part")
+    try:
+        part.write_text(text, encoding="utf-8")
+        os.replace(part, out)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise UsageProblem(f"--out {out} can't be written: {error.strerror}") from None
+
+
+def _next(config: Config, database_url: str, tracked: int, out: Path) -> list[str]:
+    steps = []
+    if _draft.secret(config.bucket):
+        steps.append("it reads the bucket's URL from S3_BUCKET: set that")
+    if _draft.secret(database_url):
+        steps.append("it reads the database's URL from DATABASE_URL, for that holds a password: set it")
+    if not tracked:
+        steps.append("no column names an object: is it the right bucket, and the right database?")
+    file = "" if out == Path("s3gc.toml") else f" --config {out}"
+    return [*steps, f"next: read it, then `s3gc doctor{file}`, then `s3gc plan{file}`"]

@@ -1,0 +1,194 @@
+"""Which columns that nobody tracks name objects of the bucket? Sampled values, and the store's own word.
+
+Nothing here protects anything: what a look finds is for a person, who writes it into the configuration.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections import Counter
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, aclosing
+
+import pluggy
+from attrs import Factory, frozen
+
+from s3gc._pool import each
+from s3gc.abc import RESERVED_PREFIX, ObjectStore
+from s3gc.clock import Clock, SystemClock
+from s3gc.config import Config
+from s3gc.errors import AmbiguousKey
+from s3gc.hooks import plugin_manager
+from s3gc.model import UntrackedColumn
+from s3gc.opening import resolver_of, store_of
+from s3gc.parts import Parts
+from s3gc.reading import untracked
+
+TRIED = 100
+"""Values of one column that the store is asked for: 5 % that exist show in 99.4 % of such samples."""
+
+TRIED_OF_WORDS = 20
+"""The same for a column of which no value has a slash or a dot: names, states, languages."""
+
+READINGS = 20
+"""Keys of one value that the store is asked for; texts may have hundreds."""
+
+TRIED_BELOW = 30
+"""Keys that don't exist, of which the store is asked whether what follows their first folders does."""
+
+FOLDERS_BELOW = 2
+"""So many first folders may belong to the address and not to the key: ``/media/…``, ``/files/public/…``."""
+
+SHOWN = 5
+"""Examples of what a column names."""
+
+
+@frozen
+class Lead:
+    """A column that isn't tracked, and what the store says of its values."""
+
+    source: str
+    table: str
+    column: str
+    type: str
+    sampled: int  # values that were looked at
+    tried: int  # of these, values that were held against the bucket
+    found: int  # of these, values that name an object
+    examples: Sequence[str] = ()  # keys that exist
+    unknown: Sequence[str] = ()  # keys that don't, of a column that looks like keys
+    below: Mapping[str, int] = Factory(dict)
+    """Base path → keys that exist once it is taken away: `base_urls` lacks it."""
+
+    @property
+    def names_objects(self) -> bool:
+        """Whether at least one value names an object of the bucket, or would with `base_urls`."""
+        return self.found > 0 or bool(self.below)
+
+
+async def leads(parts: Parts) -> AsyncIterator[Lead]:
+    """Every untracked column of every source that has values, tried against the bucket.
+
+    Costs a few hundred HEAD requests a column, and no listing.
+
+    Raises:
+        SourceError: a schema can't be looked through.
+        StoreError: the store doesn't answer.
+    """
+    async with aclosing(untracked(parts)) as columns:  # type: ignore[type-var]
+        async for source, column in columns:
+            if column.keys:
+                yield await lead(parts.store, source, column)
+
+
+async def look_through(
+    config: Config,
+    database_url: str,
+    *,
+    plugins: pluggy.PluginManager | None = None,
+    clock: Clock | None = None,
+) -> AsyncIterator[Lead]:
+    """Every column with values of a database of which nothing is configured yet, tried against the bucket.
+
+    Args:
+        config: says which bucket; its tables don't count.
+        database_url: as the option.
+        plugins, clock: as for :meth:`s3gc.Collector.open`.
+
+    Raises:
+        ConfigError: a URL is malformed, or nothing opens it.
+        SourceError: the database can't be reached or looked through.
+        StoreError: the bucket can't be reached.
+    """
+    from s3gc.sources.schema import SchemaSource  # SQLAlchemy: only who looks needs it
+
+    async with AsyncExitStack() as stack:
+        store = store_of((plugins or plugin_manager()).hook, config, clock or SystemClock())
+        stack.push_async_callback(store.aclose)
+        source = SchemaSource(database_url, resolver_of(config, store.bucket))
+        stack.push_async_callback(source.aclose)
+        await store.now()  # before the database's long look: a wrong bucket shows at once
+        await source.check()
+        columns = source.untracked(config.safety.coverage_sample)
+        async with aclosing(columns):  # type: ignore[type-var]
+            async for column in columns:
+                if column.keys:
+                    yield await lead(store, source.name, column)
+
+
+async def lead(store: ObjectStore, source: str, column: UntrackedColumn) -> Lead:
+    """One column.
+
+    Raises:
+        StoreError: the store doesn't answer.
+    """
+    looks_like_keys = any("/" in key or "." in key for key in column.keys)
+    values = _some(store, column, TRIED if looks_like_keys else TRIED_OF_WORDS)
+    there: set[str] = set()
+
+    async def look(key: str) -> None:
+        if await _exists(store, key):
+            there.add(key)
+
+    await each(sorted({key for keys in values for key in keys}), look)
+    missing = sorted(min(keys, key=len) for keys in values if there.isdisjoint(keys))
+    below = await _below(store, [keys for keys in values if there.isdisjoint(keys)][:TRIED_BELOW])
+    return Lead(
+        source,
+        column.table,
+        column.column,
+        column.type,
+        column.sampled,
+        len(values),
+        len(values) - len(missing),
+        sorted(there)[:SHOWN],
+        missing[:SHOWN] if looks_like_keys else (),
+        below,
+    )
+
+
+def _some(store: ObjectStore, column: UntrackedColumn, most: int) -> list[Sequence[str]]:
+    """Values by chance, the same at each call, each as the keys that it could mean; short ones first."""
+    readings = column.readings or [(key,) for key in column.keys]
+    values: list[Sequence[str]] = []
+    for keys in sorted(readings, key=lambda keys: hashlib.sha256(min(keys).encode()).digest()):
+        possible = [key for key in keys if _addressable(store, key)]
+        if possible:
+            values.append(sorted(possible, key=len)[:READINGS])
+        if len(values) == most:
+            break
+    return values
+
+
+def _addressable(store: ObjectStore, key: str) -> bool:
+    return bool(key) and not key.startswith(RESERVED_PREFIX) and store.can_address(key)
+
+
+async def _exists(store: ObjectStore, key: str) -> bool:
+    try:
+        return await store.stat(key) is not None
+    except AmbiguousKey:  # such as a folder's name, in a bucket that is a folder
+        return False
+
+
+_FOLDER = re.compile(r"[A-Za-z0-9_~%-]+")
+
+
+async def _below(store: ObjectStore, values: Sequence[Sequence[str]]) -> Mapping[str, int]:
+    """Which first folders, taken away, make keys of these that exist."""
+    found: Counter[str] = Counter()
+    shorter: set[tuple[str, str]] = set()
+    for keys in values:
+        for key in keys:
+            parts = key.split("/")
+            for count in range(1, min(FOLDERS_BELOW, len(parts) - 1) + 1):
+                if all(map(_FOLDER.fullmatch, parts[:count])):
+                    shorter.add(("/".join(parts[:count]) + "/", "/".join(parts[count:])))
+
+    async def look(pair: tuple[str, str]) -> None:
+        base, key = pair
+        if _addressable(store, key) and await _exists(store, key):
+            found[base] += 1
+
+    await each(sorted(shorter), look)
+    return dict(sorted(found.items()))
