@@ -190,7 +190,7 @@ async def test_a_truncate_is_remembered_over_an_interruption(app: App) -> None:
     assert len(batches) == 2, "one for each table that was emptied"
     kept.rows.apply(batches[:1])
     kept.position = batches[0].position
-    await kept.source.run(kept.source._follower.close)
+    await kept.source._loop.run(kept.source._follower.close)
     assert await kept.agrees() == {"c", "d"}
 
 
@@ -223,7 +223,7 @@ async def test_a_ddl_that_is_committing_is_waited_for(app: App) -> None:
 
 async def test_a_dropped_slot(app: App) -> None:
     kept = await app.follow(TABLES)
-    await kept.source.run(kept.source._follower.close)
+    await kept.source._loop.run(kept.source._follower.close)
     await app.run(f"SELECT pg_drop_replication_slot('s3gc_{app.name}')", "INSERT INTO one VALUES (3, 'c')")
     await lost(kept, "the replication slot s3gc_.* is gone")
 
@@ -231,7 +231,7 @@ async def test_a_dropped_slot(app: App) -> None:
 async def test_a_recreated_slot(app: App) -> None:
     """From its consistent point on it has everything, and nothing of before: no error would ever tell."""
     kept = await app.follow(TABLES)
-    await kept.source.run(kept.source._follower.close)
+    await kept.source._loop.run(kept.source._follower.close)
     slot = f"s3gc_{app.name}"
     await app.run(
         f"SELECT pg_drop_replication_slot('{slot}')", "INSERT INTO one VALUES (3, 'c')",
@@ -242,7 +242,7 @@ async def test_a_recreated_slot(app: App) -> None:
 
 async def test_a_slot_that_somebody_else_has_read_from(app: App) -> None:
     kept = await app.follow(TABLES)
-    await kept.source.run(kept.source._follower.close)
+    await kept.source._loop.run(kept.source._follower.close)
     await app.run("INSERT INTO one VALUES (3, 'c')")
     await app.run(
         f"SELECT pg_logical_slot_get_binary_changes('s3gc_{app.name}', NULL, NULL,"
@@ -253,7 +253,7 @@ async def test_a_slot_that_somebody_else_has_read_from(app: App) -> None:
 
 async def test_a_slot_of_another_kind_under_our_name(app: App) -> None:
     kept = await app.follow(TABLES)
-    await kept.source.run(kept.source._follower.close)
+    await kept.source._loop.run(kept.source._follower.close)
     slot = f"s3gc_{app.name}"
     await app.run(
         f"SELECT pg_drop_replication_slot('{slot}')", f"SELECT pg_create_logical_replication_slot('{slot}', 'test_decoding')",
@@ -338,7 +338,7 @@ def reopened(own: App) -> App:
 
 async def test_a_slot_that_lost_its_wal(own: App) -> None:
     kept = await own.follow(TABLES)
-    await kept.source.run(kept.source._follower.close)
+    await kept.source._loop.run(kept.source._follower.close)
     await own.run("CREATE TABLE busy (v text)")
     for _ in range(8):
         await own.run(
@@ -480,7 +480,7 @@ async def test_another_database_of_the_same_name(own: App) -> None:
     shop = App(url)
     await shop.run(*make)
     kept = await shop.follow(TABLES, slot="s3gc_shop")
-    await kept.source.run(kept.source._follower.close)
+    await kept.source._loop.run(kept.source._follower.close)
     await shop.session.close()
     await own.run(
         "SELECT pg_drop_replication_slot('s3gc_shop')",
@@ -497,7 +497,7 @@ async def test_a_promoted_server_is_on_another_timeline(own: App, server: Server
     assert server.process is not None
     kept = await own.follow(TABLES)
     await own.session.close()
-    await kept.source.run(kept.source._follower.close)
+    await kept.source._loop.run(kept.source._follower.close)
     assert await anyio.to_thread.run_sync(server.process.stop)
     # As after a recovery to a point in time: recovery ends with a new timeline, the slot is kept by the files.
     signal = server.directory / "data" / "recovery.signal"

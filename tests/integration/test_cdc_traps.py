@@ -283,7 +283,7 @@ async def test_a_transaction_larger_than_a_batch(app: App) -> None:
         later = app.source({"one": ["path"]}, slot=f"s3gc_{app.name}")
         rows = Rows(base)
         rows.apply(parts[:stop])
-        await kept.source.run(kept.source._follower.close)
+        await kept.source._loop.run(kept.source._follower.close)
         rows.apply(await changed(later, parts[stop - 1].position))
         await later.aclose()
         assert {r.key for r in rows.references} == keys

@@ -101,7 +101,9 @@ class History:
         elif what == "prune":
             await self.reopen()
             before = self.clock.now() - timedelta(days=int(str(argument)), hours=1)
-            report = await prune(self.vault, self.next_id(), before=before, reason="old", dry_run=False)
+            report = await prune(
+                self.vault, self.next_id(), before=lambda _: before, reason="old", dry_run=False
+            )
             assert report.problems == ()
             await self.sort_out()
         elif what == "transcode":

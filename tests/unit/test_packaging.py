@@ -166,7 +166,10 @@ def test_the_wheels_hold_code_types_and_licence(wheels: dict[str, zipfile.ZipFil
     assert "s3gc/config/_config.py" in core
     assert "s3gc_cli/__init__.py" in wheels["s3gc-cli"].namelist()
     assert "s3gc_codecs/py.typed" in wheels["s3gc-codecs"].namelist()
-    assert "s3gc_fastapi/py.typed" in wheels["s3gc-fastapi"].namelist()
+    admin = wheels["s3gc-fastapi"].namelist()
+    assert "s3gc_fastapi/py.typed" in admin
+    for name in ("templates/base.html", "static/style.css", "static/app.js", "static/icon.svg"):
+        assert f"s3gc_fastapi/ui/{name}" in admin
     for wheel in wheels.values():
         (licence,) = (name for name in wheel.namelist() if name.endswith("/licenses/LICENSE"))
         assert wheel.read(licence) == (ROOT / "LICENSE").read_bytes()

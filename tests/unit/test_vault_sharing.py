@@ -444,8 +444,8 @@ async def test_pruning_leaves_bytes_that_a_younger_backup_needs(shop: Shop) -> N
     await shop.put({"young": BIG}, TWO)
     await shop.reopen()
     before = shop.clock.now() - timedelta(days=30)
-    planned = await prune(shop.vault, NOW, before=before, reason="x", dry_run=True)
-    report = await prune(shop.vault, NOW, before=before, reason="x", dry_run=False)
+    planned = await prune(shop.vault, NOW, before=lambda _: before, reason="x", dry_run=True)
+    report = await prune(shop.vault, NOW, before=lambda _: before, reason="x", dry_run=False)
     assert (report.removed, report.shared, report.freed) == (2, 1, planned.freed)
     assert 9_000 < report.freed < 10_000  # of OTHER only
     assert (shop.stored(BIG), shop.stored(OTHER)) == (1, 0)

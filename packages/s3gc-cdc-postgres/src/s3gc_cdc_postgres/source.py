@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any, TypeVar
 from urllib.parse import unquote
 
 import anyio
 from attrs import evolve
 
-from s3gc.abc import ReferenceSource
+from s3gc.capture import CaptureState, ChangeCapture
 from s3gc.errors import ConfigError, PositionLost, SourceError
 from s3gc.model import (
     ChangeBatch,
@@ -31,15 +30,12 @@ from s3gc_cdc_postgres._rows import TableReader
 from s3gc_cdc_postgres._server import Target, refuse
 from s3gc_cdc_postgres.catalogue import digest
 from s3gc_cdc_postgres.position import Committed, Place, Told, format_lsn
-from s3gc_cdc_postgres.preflight import Finding
-
-T = TypeVar("T")
 
 CHUNK = 10_000
 """Most rows of a chunk of a scan; fewer where rows are large."""
 
 
-class PostgresCdcSource(ReferenceSource):
+class PostgresCdcSource(ChangeCapture):
     """The tracked columns of a PostgreSQL database: scanned once, then followed by logical replication.
 
     What is read directly (:meth:`find`, :meth:`check`, :meth:`untracked`) is read by a
@@ -103,11 +99,6 @@ class PostgresCdcSource(ReferenceSource):
 
     # ------------------------------------------------------------------ what it is
 
-    @property
-    def target(self) -> Target:
-        """The database, for :meth:`run`."""
-        return self._target
-
     def columns(self) -> Sequence[Column]:
         return self._sql.columns()
 
@@ -122,15 +113,21 @@ class PostgresCdcSource(ReferenceSource):
             refuse([one for one in await self._loop.run(self._target.findings) if not one.ours])
         return evolve(identity, kind="postgresql-cdc")
 
-    async def findings(self) -> Sequence[Finding]:
-        """All that is wrong, also what is ours to mend, and warnings."""
-        with self._errors("check"):
-            return await self._loop.run(self._target.findings)
+    async def capture_state(self) -> CaptureState:
+        """Server settings, rights, replica identities, publication, slot; changes nothing."""
+        with self._errors("look at change capture"):
+            return await self._loop.run(self._target.state, self.name)
 
-    async def run(self, function: Callable[..., Coroutine[Any, Any, T]], *args: Any) -> T:
-        """Run a method of :attr:`target` where the drivers are."""
-        with self._errors("reach the database"):
-            return await self._loop.run(function, *args)
+    async def set_up(self) -> Sequence[str]:
+        """Publication, then slot."""
+        with self._errors("set change capture up"):
+            return await self._loop.run(self._target.setup, self._patience.total_seconds())
+
+    async def tear_down(self) -> Sequence[str]:
+        """Slot, then publication."""
+        with self._errors("take change capture down"):
+            await self._loop.run(self._follower.close)
+            return await self._loop.run(self._target.teardown)
 
     async def references(self) -> AsyncIterator[Reference | Sequence[Reference]]:
         async for batch in self.scan():

@@ -17,6 +17,7 @@ RESURRECTED = "resurrected"
 BATCH_CONFIRMED = "batch_confirmed"
 OVERWRITTEN = "overwritten"
 RESTORED = "restored"
+RESTORED_ELSEWHERE = "restored_elsewhere"
 STORE_PROBED = "store_probed"
 SOURCES_PINNED = "sources_pinned"
 CLAIMED = "claimed"
@@ -55,7 +56,10 @@ CATALOGUE: Mapping[str, str] = {
     BATCH_CONFIRMED: "positions of the last fence; every delete before it in this operation is confirmed; "
     "window: seconds from the fence before the deletes to the end of the confirmation",
     OVERWRITTEN: "backup: the live object that a restore was told to overwrite",
-    RESTORED: "etag, sha256, deleted_seq: the entry that it undoes",
+    RESTORED: "etag, sha256, deleted_seq: the entry that it undoes; found: true when it was there already, "
+    "and no entry said so",
+    RESTORED_ELSEWHERE: "into: the place, as: the key there; etag, sha256, deleted_seq, found as of "
+    "restored. The bucket itself is as it was",
     STORE_PROBED: "capabilities of the store, found at probed_at; before the first delete of a sweep",
     SOURCES_PINNED: "sources: what identifies each source that this bucket is bound to from now on",
     CLAIMED: "until: the application may refer to the key until then; id",

@@ -23,6 +23,12 @@ METRICS: Mapping[str, tuple[str, str, tuple[str, ...]]] = {
     "s3gc_healthy": ("gauge", "Whether every part answers and no breaker waits.", ()),
     "s3gc_part_up": ("gauge", "Whether the vault, the store, or a source answers.", ("part", "name")),
     "s3gc_source_lag_seconds": ("gauge", "How long ago the registry last reached the source.", ("source",)),
+    "s3gc_source_unread_bytes": (
+        "gauge",
+        "What a followed database has written since the last change that was released.",
+        ("source",),
+    ),
+    "s3gc_source_held_bytes": ("gauge", "What a followed database keeps of its log for s3gc.", ("source",)),
     "s3gc_breakers_waiting": ("gauge", "Breakers that wait for an acknowledgement.", ()),
     "s3gc_deleted_objects_total": ("counter", "Objects deleted.", ()),
     "s3gc_backed_up_objects_total": ("counter", "Objects backed up.", ()),
@@ -112,6 +118,9 @@ async def exposition(admin: Admin, accept: str) -> tuple[bytes, str]:
         _healthy(samples, found)
         for name, key in _TOTALS.items():
             samples.add(name, numbers[key])
+        for source, capture in numbers["capture"].items():
+            samples.add("s3gc_source_unread_bytes", capture.get("lag_bytes"), source)
+            samples.add("s3gc_source_held_bytes", capture.get("held_bytes"), source)
         samples.add("s3gc_last_run_failed", numbers["last_error"] is not None)
     registry = CollectorRegistry(auto_describe=False)
     registry.register(samples)

@@ -7,7 +7,7 @@ without a name: a crash leaves nothing.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
 from attrs import frozen
@@ -220,13 +220,21 @@ class Places:
 
     # ------------------------------------------------------------------ what to remove
 
-    def doom_older(self, than: datetime) -> None:
-        """Those made before a time, whose object went before it, too, in an operation that has ended."""
-        limit = than.astimezone(UTC).timestamp()
+    def doom_older(self, than: Callable[[str], datetime | None]) -> None:
+        """Those made before a time, whose object went before it, too, in an operation that has ended.
+
+        Args:
+            than: by key; None: they stay.
+        """
+
+        def limit(key: str) -> float:
+            moment = than(key)
+            return float("-inf") if moment is None else moment.astimezone(UTC).timestamp()
+
+        self._database.create_function("limit_of", 1, limit)
         self._database.execute(
-            "UPDATE places SET doomed = 1 WHERE backed < ? AND gone < ? "
-            "AND (gone_by IS NULL OR gone_by NOT IN (SELECT id FROM open_operations))",
-            (limit, limit),
+            "UPDATE places SET doomed = 1 WHERE max(backed, gone) < limit_of(key) "
+            "AND (gone_by IS NULL OR gone_by NOT IN (SELECT id FROM open_operations))"
         )
 
     def doom_key(self, key: str) -> int:

@@ -5,8 +5,9 @@ The format is described in ``docs/vault-format.md``; packs can be read without t
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TypeVar
@@ -360,6 +361,31 @@ class LocalVault(Vault):
         pack = parse_location(location)[0]
         return await self._run(lambda: _open_pack(self._packs / (pack + PACK_SUFFIX)))
 
+    async def read_small(self, records: Sequence[BackupRecord]) -> Mapping[str, bytes]:
+        self._require_open(writing=False)
+        by_pack: dict[str, list[BackupRecord]] = {}
+        for record in records:
+            if record.size > SMALL_OBJECT_BYTES or record.codec not in self._codecs:
+                continue
+            with contextlib.suppress(VaultError):
+                located = await self.locate(record)
+                by_pack.setdefault(parse_location(located.location)[0], []).append(located)
+        return await self._run(lambda: self._read_small(by_pack))
+
+    def _read_small(self, by_pack: Mapping[str, Sequence[BackupRecord]]) -> dict[str, bytes]:
+        found: dict[str, bytes] = {}
+        for name, records in by_pack.items():
+            with contextlib.suppress(VaultError), _opened_pack(self._packs / (name + PACK_SUFFIX)) as fd:
+                for record in records:
+                    _, offset, length = parse_location(record.location)
+                    if length != record.stored_size or length > record.size + FRAME_EXTRA_BYTES:
+                        continue
+                    with contextlib.suppress(VaultError), _fs.explained("read"):
+                        read = reader_of(fd, ahead=length)
+                        pieces = whole_record(read, offset, record, self._bucket, self._codecs)
+                        found[record.key] = b"".join(pieces)
+        return found
+
     async def locate(self, record: BackupRecord) -> BackupRecord:
         self._require_open(writing=False)
         return await self._moved.locate(record)
@@ -459,6 +485,15 @@ class _PackMissing(VaultCorrupt):
     def __init__(self, path: Path) -> None:
         super().__init__(f"{path} is missing: bring it back from a copy of the vault")
         self.pack = path.name.removesuffix(PACK_SUFFIX)
+
+
+@contextlib.contextmanager
+def _opened_pack(path: Path) -> Iterator[int]:
+    fd = _open_pack(path)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
 
 
 def _open_pack(path: Path) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 
 from attrs import evolve
@@ -24,9 +24,18 @@ ERASED = "erased on request"
 
 
 async def prune(
-    vault: LocalVault, operation_id: str, *, before: datetime, reason: str, dry_run: bool
+    vault: LocalVault,
+    operation_id: str,
+    *,
+    before: Callable[[str], datetime | None],
+    reason: str,
+    dry_run: bool,
 ) -> RemovalReport:
     """Remove backups that were made before a time and whose object s3gc had deleted before it.
+
+    Args:
+        before: the time by key; None: that key's backups stay.
+        reason: the rule, for the journal.
 
     A backup whose object was never deleted stays: nobody can say that it isn't needed. So does one of an
     operation that hasn't ended. Packs of which little would go stay as they are.
