@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +48,7 @@ from s3gc.vault.export import Filters, export
 from s3gc.vault.extract import extract
 from s3gc.vault.local import LocalVault
 from s3gc.vault.prune import forget, prune
+from s3gc.vault.retention import Retention
 from s3gc.vault.scrub import next_share, scrub
 from s3gc.vault.transcode import transcode
 
@@ -218,22 +219,25 @@ class Archive:
     # ------------------------------------------------------------------ removing from it
 
     async def prune(self, *, dry_run: bool = True) -> RemovalReport:
-        """Remove backups that are older than ``vault_retention_days``, as are the deletions of their objects.
+        """Remove backups that are older than their retention, as are the deletions of their objects.
+
+        That is ``vault_retention_days``, or what ``vault_retention_by_prefix`` has for the key.
 
         Raises:
             ConfigError: no retention is set, or not how far back the database can be put.
             LeaseHeld: a collector works with this vault.
             VaultError: the vault can't be read or written, or is of a kind that removes nothing.
         """
-        kept, window = self._config.vault_retention_days, self._config.recovery_window_days
-        if kept is None or window is None:
+        config = self._config
+        retention = Retention(config.vault_retention_days, config.vault_retention_by_prefix)
+        if not retention.removes or config.recovery_window_days is None:
             raise ConfigError(
-                "give vault_retention_days, and recovery_window_days: how far back your database can be put"
+                "give vault_retention_days (or vault_retention_by_prefix), and recovery_window_days: how far "
+                "back your database can be put"
             )
-        before = self._clock.now() - timedelta(days=kept)
+        ends = retention.ends(self._clock.now())
         async with self._removing() as vault:
-            reason = f"vault_retention_days = {kept}"
-            return await prune(vault, self._new_id(), before=before, reason=reason, dry_run=dry_run)
+            return await prune(vault, self._new_id(), before=ends, reason=str(retention), dry_run=dry_run)
 
     async def forget(self, key: str, reason: str, *, dry_run: bool = True) -> RemovalReport:
         """Remove every backup of a key, for ever. The journal keeps that there was one, and the reason.
