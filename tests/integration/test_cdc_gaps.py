@@ -7,6 +7,7 @@ In each the naive reading ends in silence with references missing. Afterwards on
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 import subprocess
 from collections.abc import AsyncIterator, Iterator, Sequence
@@ -19,6 +20,7 @@ import pytest
 from cdc_world import App, Kept
 from fixtures_databases import Server, postgres_server, postgres_url, run_postgres
 from s3gc.errors import PositionLost, SourceError
+from s3gc.testing.source_contract import Rows, scanned
 from s3gc_cdc_postgres import _follow
 
 __all__ = ["postgres_server", "postgres_url"]
@@ -177,6 +179,57 @@ async def test_changes_that_harm_nothing_hold_nothing(app: App) -> None:
         "INSERT INTO two VALUES (7, 'y')", "COMMENT ON TABLE one IS 'x'", "GRANT SELECT ON one TO PUBLIC",
     )  # fmt: skip
     assert await kept.agrees() == {"a", "b", "c", "y"}
+
+
+async def test_a_truncate_between_a_fences_message_and_its_look_is_no_gap(
+    app: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = await app.follow(TABLES)
+    mark, done = kept.source._target.mark, []
+
+    async def and_then_truncate(id: str) -> tuple[int, int]:
+        found = await mark(id)
+        if len(done) < 2:
+            done.append(id)
+            await asyncio.wrap_future(
+                asyncio.run_coroutine_threadsafe(truncate(), app.session.loop._started())
+            )
+        return found
+
+    async def truncate() -> None:
+        await app.session._run((f"TRUNCATE one; INSERT INTO one VALUES ({len(done)}, 'c/{len(done)}')",))
+
+    monkeypatch.setattr(kept.source._target, "mark", and_then_truncate)
+    await kept.follow()
+    assert len(done) == 2
+    assert kept.keys == {"c/2", "z"}
+
+
+async def test_a_table_that_is_rewritten_while_one_begins_is_told(
+    app: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The scan sees it rewritten, and then a change of before is told, which would undo that."""
+    await app.run("CREATE PUBLICATION s3gc FOR TABLE one, two WITH (publish_via_partition_root = true)")
+    kept = Kept(app, app.source(TABLES))
+    mark = kept.source._target.mark
+
+    async def and_then_rewrite(id: str) -> tuple[int, int]:
+        found = await mark(id)
+        statements = (
+            "UPDATE one SET path = 'c' WHERE id = 1",
+            "ALTER TABLE one ALTER path TYPE text USING 'x/' || path",
+        )
+        await asyncio.wrap_future(
+            asyncio.run_coroutine_threadsafe(app.session._run(statements), app.session.loop._started())
+        )
+        return found
+
+    with monkeypatch.context() as patched:
+        patched.setattr(kept.source._target, "mark", and_then_rewrite)
+        kept.position = await kept.source.begin()
+    kept.rows = Rows(await scanned(kept.source))
+    assert kept.keys == {"x/c", "x/b", "z"}
+    await lost(kept, "table one was altered")
 
 
 async def test_a_truncate_is_remembered_over_an_interruption(app: App) -> None:

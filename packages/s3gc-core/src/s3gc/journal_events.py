@@ -32,6 +32,7 @@ DRILLED = "drilled"
 CHECKPOINTED = "checkpointed"
 REPACKED = "repacked"
 BACKUP_REMOVED = "backup_removed"
+BYTES_MOVED = "bytes_moved"
 PACK_RETIRED = "pack_retired"
 OPERATION_COMPLETED = "operation_completed"
 OPERATION_FAILED = "operation_failed"
@@ -80,6 +81,8 @@ CATALOGUE: Mapping[str, str] = {
     REPACKED: "from: a place, and backup: the record with the one where that backup is now",
     BACKUP_REMOVED: "from: the place of a backup that is gone for good, backup: its record; why: retention "
     "or erasure; reason: the retention, or a person's words",
+    BYTES_MOVED: "from: a place whose bytes other backups share; to: key and place of the backup that has "
+    "them now",
     PACK_RETIRED: "pack: all its backups were moved or removed in the entries before; nobody reads it any "
     "more",
     OPERATION_COMPLETED: "counts, and seconds that it took",

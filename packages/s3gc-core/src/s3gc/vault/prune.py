@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from datetime import datetime
 
+from attrs import evolve
+
 from s3gc.errors import VaultError
 from s3gc.model import RemovalReport
 from s3gc.vault._places import PackPlan, Places
@@ -13,6 +15,9 @@ from s3gc.vault.local import LocalVault
 
 WORTH_REPACKING = 0.2
 """A pack is written anew for retention's sake only if this share of its bytes would go."""
+
+ROUNDS = 5
+"""How often `forget` looks again: a backup that had to take over bytes from another one has a new place."""
 
 RETENTION = "older than the vault's retention"
 ERASED = "erased on request"
@@ -61,16 +66,35 @@ async def forget(
     """
     if not reason.strip():
         raise VaultError("say why it is to be forgotten: the reason is all that is left of it")
-    with Places() as places:
-        await places.load(vault.journal)
-        if not places.doom_key(key):
-            raise VaultError(f"the vault holds no backup of {key!r}")
-        if operation := places.open_operation_of(key):
-            raise VaultError(
-                f"operation {operation} hasn't ended and may need {key!r}: let it be settled first"
-            )
-        why = Why(operation_id, ERASED, reason)
-        return await _remove(vault, places, places.packs(), why, dry_run=dry_run, left=0)
+    why = Why(operation_id, ERASED, reason)
+    report: RemovalReport | None = None
+    for _ in range(ROUNDS):
+        with Places() as places:
+            await places.load(vault.journal)
+            if not places.doom_key(key):
+                break
+            if operation := places.open_operation_of(key):
+                raise VaultError(
+                    f"operation {operation} hasn't ended and may need {key!r}: let it be settled first"
+                )
+            found = await _remove(vault, places, places.packs(), why, dry_run=dry_run, left=0)
+        report = found if report is None else _together(report, found)
+        if dry_run or found.problems:
+            break
+    if report is None:
+        raise VaultError(f"the vault holds no backup of {key!r}")
+    return report
+
+
+def _together(first: RemovalReport, second: RemovalReport) -> RemovalReport:
+    return evolve(
+        second,
+        removed=first.removed + second.removed,
+        moved=first.moved + second.moved,
+        packs=first.packs + second.packs,
+        freed=first.freed + second.freed,
+        shared=max(first.shared, second.shared),
+    )
 
 
 async def _remove(
@@ -78,9 +102,11 @@ async def _remove(
 ) -> RemovalReport:
     removed = moved = freed = packs = 0
     problems: list[str] = []
-    for plan in plans:
+    shared, bytes_that_stay = places.needed_elsewhere(plans)
+    # The newest first: a backup that shares bytes goes before the one whose they are.
+    for plan in reversed(plans):
         if not dry_run:
-            done = await one_pack(vault, plan.pack, places.of_pack(plan.pack), why)
+            done = await one_pack(vault, plan.pack, places, why)
             if isinstance(done, str):
                 problems.append(f"{plan.pack}: {done}")
                 continue
@@ -88,4 +114,7 @@ async def _remove(
         removed += plan.doomed
         moved += plan.kept
         freed += plan.doomed_bytes
-    return RemovalReport(why.operation_id, dry_run, removed, moved, packs, freed, left, tuple(problems))
+    freed = max(0, freed - bytes_that_stay)
+    return RemovalReport(
+        why.operation_id, dry_run, removed, moved, packs, freed, left, tuple(problems), shared
+    )
