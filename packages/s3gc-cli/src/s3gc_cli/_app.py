@@ -206,12 +206,18 @@ def restore(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Also replace newer objects; they are backed up first.")
     ] = False,
+    into: Annotated[
+        str | None,
+        typer.Option(
+            "--into", metavar="URL", help="Into another bucket or folder: s3://BUCKET/PREFIX, file:///FOLDER."
+        ),
+    ] = None,
 ) -> None:
     """Bring back what s3gc deleted. All filters that are given must match. Dry-run by default."""
     from s3gc_cli._commands import restore
     from s3gc_cli._run import run
 
-    chosen = restore.Choice(key=key, key_json=key_json, prefix=prefix, operation=operation, at=at)
+    chosen = restore.Choice(key, key_json, prefix, operation, at, into)
     raise typer.Exit(
         run(settings, lambda session: restore.restore(session, chosen, execute=execute, overwrite=overwrite))
     )
