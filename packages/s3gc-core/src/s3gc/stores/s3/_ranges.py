@@ -13,6 +13,7 @@ from bisect import bisect_right
 from collections import deque
 from collections.abc import Iterable, Sequence
 from itertools import pairwise, takewhile
+from operator import attrgetter
 from typing import Protocol
 
 from attrs import define
@@ -190,7 +191,7 @@ class Ranges:
             self._largest = len(objects)
             self._page = float(self._largest)  # some servers give fewer than they are asked for
         found.token = page.token
-        if found.held or any(info.ambiguous for info in objects):
+        if found.held or any(map(_ambiguous, objects)):
             found.whole = True
             objects = _checked(found, objects) if found.checks else _placed(found, objects)
         elif found.end is not None and objects and objects[-1].key >= found.end:
@@ -213,7 +214,7 @@ class Ranges:
         return objects
 
     def _learn(self, found: Range, objects: Sequence[ObjectInfo]) -> None:
-        self._guess.learn([info.key for info in objects])
+        self._guess.learn(list(map(_key, objects)))
         if len(objects) > 1:
             found.sample = Sample(objects[0].key, objects[-1].key, len(objects) - 1)
         self._expect(found)
@@ -229,8 +230,8 @@ class Ranges:
                 self._mark_every *= 2
 
 
-def _key(info: ObjectInfo) -> str:
-    return info.key
+_key = attrgetter("key")
+_ambiguous = attrgetter("ambiguous")
 
 
 def _placed(found: Range, objects: Sequence[ObjectInfo]) -> Sequence[ObjectInfo]:
