@@ -13,11 +13,11 @@ from bisect import bisect_right
 from collections import deque
 from collections.abc import Iterable, Sequence
 from itertools import pairwise, takewhile
-from operator import attrgetter
 from typing import Protocol
 
 from attrs import define
 
+from s3gc._columns import ObjectColumns, keys_of
 from s3gc.errors import StoreError
 from s3gc.model import ObjectInfo
 from s3gc.stores.s3._guess import Guess, Sample, is_plain
@@ -191,12 +191,12 @@ class Ranges:
             self._largest = len(objects)
             self._page = float(self._largest)  # some servers give fewer than they are asked for
         found.token = page.token
-        if found.held or any(map(_ambiguous, objects)):
+        if found.held or _any_ambiguous(objects):
             found.whole = True
             objects = _checked(found, objects) if found.checks else _placed(found, objects)
         elif found.end is not None and objects and objects[-1].key >= found.end:
             found.token = None
-            objects = objects[: bisect_right(objects, found.end, key=_key)]
+            objects = objects[: bisect_right(keys_of(objects), found.end)]
         if objects:
             found.empty_pages = 0
             if not found.checks:
@@ -214,14 +214,14 @@ class Ranges:
         return objects
 
     def _learn(self, found: Range, objects: Sequence[ObjectInfo]) -> None:
-        self._guess.learn(list(map(_key, objects)))
+        self._guess.learn(keys_of(objects))
         if len(objects) > 1:
             found.sample = Sample(objects[0].key, objects[-1].key, len(objects) - 1)
         self._expect(found)
         found.unmarked += 1
         if found.unmarked < self._mark_every:
             return
-        mark = next((info.key for info in reversed(objects) if is_plain(info.key)), None)
+        mark = next(filter(is_plain, reversed(keys_of(objects))), None)
         if mark is not None:
             found.unmarked = 0
             self._marks.append(mark)
@@ -230,8 +230,8 @@ class Ranges:
                 self._mark_every *= 2
 
 
-_key = attrgetter("key")
-_ambiguous = attrgetter("ambiguous")
+def _any_ambiguous(objects: Sequence[ObjectInfo]) -> bool:
+    return not isinstance(objects, ObjectColumns) and any(info.ambiguous for info in objects)
 
 
 def _placed(found: Range, objects: Sequence[ObjectInfo]) -> Sequence[ObjectInfo]:

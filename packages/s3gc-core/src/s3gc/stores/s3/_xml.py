@@ -14,6 +14,7 @@ from xml.sax.saxutils import escape
 
 from attrs import frozen
 
+from s3gc._columns import ObjectColumns
 from s3gc.errors import StoreError
 from s3gc.model import ObjectInfo
 from s3gc.stores.s3._forbidden import character, parse_forbidden
@@ -150,7 +151,7 @@ def _unescaped(found: re.Match[str]) -> str:
     return _NAMED[found[3]] if found[3] else character(found)
 
 
-def _plain_objects(page: PlainPage, after: str, prefix: str, doing: str) -> list[ObjectInfo]:
+def _plain_objects(page: PlainPage, after: str, prefix: str, doing: str) -> Sequence[ObjectInfo]:
     """Entries whose keys mean the same in every encoding: the same checks, less to undo."""
     keys, times = page.keys, page.times
     rising = after < keys[0] and all(map(lt, keys, islice(keys, 1, None)))
@@ -158,20 +159,9 @@ def _plain_objects(page: PlainPage, after: str, prefix: str, doing: str) -> list
         with contextlib.suppress(ValueError):  # the loop below tells which entry
             # S3 has whole seconds, and writes them so: nothing is to be cut off.
             whole = all(map(str.endswith, times, repeat(".000Z")))
-            moments = map(datetime.fromisoformat if whole else parse_time, times)
+            moments = list(map(datetime.fromisoformat if whole else parse_time, times))
             classes = [storage or None for storage in page.storages]
-            return list(
-                map(
-                    ObjectInfo,
-                    keys,
-                    map(int, page.sizes),
-                    page.etags,
-                    moments,
-                    repeat(None),
-                    classes,
-                    repeat(False),
-                )
-            )
+            return ObjectColumns(keys, list(map(int, page.sizes)), page.etags, moments, classes)
     objects: list[ObjectInfo] = []
     last = after
     try:
