@@ -38,6 +38,9 @@ FAR = 256
 BOLD = 8
 """Guesses under way for each page that was answered: a small bucket isn't worth many."""
 
+ONE_LISTER = "if this server can't list a bucket in parts, set listers=1 ([s3] in s3gc.toml, or S3Options)"
+"""What to do about a listing that fails only because several parts of it are asked for at once."""
+
 MARK_EVERY = 2
 """Pages between two marks that are remembered for the next listing."""
 
@@ -253,7 +256,7 @@ def _placed(found: Range, objects: Sequence[ObjectInfo]) -> Sequence[ObjectInfo]
     if len(found.held) > MAX_HELD:
         raise StoreError(
             f"could not list the bucket in parts: {len(found.held)} keys in a row can't be decoded; "
-            "list it with one lister (S3Options.listers)"
+            + ONE_LISTER
         )
     if found.held and found.token is None:
         found.last, found.checks = found.end, True

@@ -181,8 +181,12 @@ def _plain_objects(page: PlainPage, after: str, prefix: str, doing: str) -> Sequ
     return objects
 
 
+class GoesBack(StoreError):
+    """A listing whose keys don't strictly increase."""
+
+
 def _goes_back(doing: str, key: str, last: str) -> StoreError:
-    return StoreError(f"could not {doing}: the listing repeats or goes back, {key!r} after {last!r}")
+    return GoesBack(f"could not {doing}: the listing repeats or goes back, {key!r} after {last!r}")
 
 
 def _not_asked_for(doing: str, key: str, prefix: str) -> StoreError:
