@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import socket
 import sqlite3
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import threading
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
+import uvicorn
 from attrs import define, field
 from fastapi import FastAPI
 
@@ -82,8 +87,6 @@ async def client_of(app: FastAPI, **options: Any) -> AsyncIterator[httpx.AsyncCl
 
 async def finished(client: httpx.AsyncClient, operation_id: str) -> dict[str, Any]:
     """Wait for the end of an operation of this process, by its events; what it was at the end."""
-    import json
-
     async with client.stream("GET", f"{BASE}/operations/{operation_id}/events") as events:
         assert events.status_code == 200
         name = ""
@@ -94,3 +97,25 @@ async def finished(client: httpx.AsyncClient, operation_id: str) -> dict[str, An
                 found: dict[str, Any] = json.loads(line.removeprefix("data: "))
                 return found
     raise AssertionError("the events ended without an end")
+
+
+@contextmanager
+def serve(app: FastAPI) -> Iterator[str]:
+    """The application behind a real server on loopback; its address."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=5))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+        thread.start()
+        try:
+            address = f"http://127.0.0.1:{listener.getsockname()[1]}"
+            end = time.monotonic() + 60
+            while not server.started:
+                assert thread.is_alive(), "the server didn't start"
+                assert time.monotonic() < end, "the server didn't start in time"
+                time.sleep(0.02)
+            yield address
+        finally:
+            server.should_exit = True
+            thread.join(60)
+            assert not thread.is_alive(), "the server didn't stop"

@@ -43,17 +43,30 @@ class Process:
             )
         try:
             _wait(self.running, self._port, self._log)
+            self._accepting()
         except BaseException:
             self.kill()
             raise
 
-    def stop(self) -> None:
-        """PostgreSQL's fast shutdown: sessions are ended, then a checkpoint."""
+    def _accepting(self) -> None:
+        """It listens before it has recovered."""
+        ready = _postgres_program("pg_isready")
+        command = [ready, "-q", "-h", "127.0.0.1", "-p", str(self._port)]
+        end = time.monotonic() + START_SECONDS
+        while subprocess.run(command, check=False).returncode:
+            if time.monotonic() > end:
+                pytest.fail("the database server accepts no connection", pytrace=False)
+            time.sleep(0.05)
+
+    def stop(self) -> bool:
+        """PostgreSQL's fast shutdown: sessions are ended, then a checkpoint. Whether that was enough."""
         self.running.send_signal(2)
         try:
             self.running.wait(60)
         except subprocess.TimeoutExpired:
             self.kill()
+            return False
+        return True
 
     def kill(self) -> None:
         """A crash: nothing is written any more. (SIGQUIT, so that no child stays behind.)"""

@@ -608,3 +608,31 @@ def test_a_plugin_that_prints_spoils_no_document(s3gc: Command, monkeypatch: pyt
     run = s3gc("plan", "--json")
     assert run.document["planned"] == len(ORPHANS)
     assert "a library speaks" in run.stderr
+
+
+@pytest.mark.usefixtures("collected")
+def test_restore_into_another_folder(s3gc: Command, place: Place) -> None:
+    left = place.objects()
+    folder = place.folder / "saved"
+    refused = s3gc("restore", "--prefix", "", "--into", folder.as_uri(), "--execute")
+    assert refused.code != 0
+    assert "create it first" in refused.stderr
+    folder.mkdir()
+    would = s3gc("restore", "--prefix", "", "--into", folder.as_uri(), "--json")
+    assert (would.code, set(would.document["restored"])) == (0, ORPHANS)
+    assert list(folder.iterdir()) == []
+    place.bucket.rename(place.folder / "no bucket")
+    done = s3gc("restore", "--prefix", "", "--into", folder.as_uri(), "--execute")
+    assert done.code == 0
+    assert "restored 4 objects" in done.stdout
+    assert {key: (folder / key).read_bytes() for key in ORPHANS} == {key: FILES[key] for key in ORPHANS}
+    (folder / "empty").write_bytes(b"somebody's")
+    again = s3gc("restore", "--prefix", "", "--into", folder.as_uri(), "--execute")
+    assert "skipped 4" in again.stdout
+    assert "nobody backs it up there" in again.stdout
+    assert (folder / "empty").read_bytes() == b"somebody's"
+    (place.folder / "no bucket").rename(place.bucket)
+    assert place.objects() == left
+    told = s3gc("explain", "images/1.jpg").stdout
+    assert "restored elsewhere" in told
+    assert s3gc("restore", "--prefix", "", "--into", place.bucket.as_uri()).code == 2

@@ -7,17 +7,20 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
+from fixtures_cli import Run
 from fixtures_databases import Server, run_postgres
 from s3gc import Collector, Safety, create_config
 from s3gc.errors import CycleHeld
 from s3gc.hooks import create_plugin_manager
 from s3gc_cdc_postgres._names import names_for
+from s3gc_cli._app import app
 
 pytestmark = pytest.mark.anyio
 
@@ -217,3 +220,92 @@ async def test_a_gap_holds_and_the_next_cycle_has_read_anew(
         await gc.acknowledge("position_lost", "the test dropped it", subject=gc._parts.sources[0].name)
         await gc.collect()  # seen once
         assert set((await gc.collect()).deleted) == {"a"}
+
+
+# --------------------------------------------------------------------------- the command line
+
+
+@pytest.fixture
+def cli(
+    database: Database, bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., Run]:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("s3gc.create_plugin_manager", plugins)
+    monkeypatch.setattr("s3gc_cli._commands.cdc.create_plugin_manager", plugins)
+    (tmp_path / "s3gc.toml").write_text(
+        f'bucket = "file://{bucket.folder}"\nvault_path = "{tmp_path}/vault"\ncdc_backend = "postgres"\n'
+        f'cdc_connection_url = "{database.url}"\n[tables]\nfiles = ["path"]\n'
+    )
+
+    def run(*arguments: str) -> Run:
+        done = CliRunner().invoke(app, ["cdc", *arguments])
+        return Run(done.exit_code, done.stdout, done.stderr)
+
+    return run
+
+
+def test_check_set_up_and_take_down(database: Database, cli: Callable[..., Run]) -> None:
+    first = cli("check")
+    assert first.code == 0
+    assert "ready to be set up" in first.stdout
+    statement = next(line.strip() for line in first.stdout.splitlines() if "CREATE PUBLICATION" in line)
+    refused = cli("setup")
+    assert refused.code == 1
+    assert f"let the owner of the tables run: {statement}" in refused.stderr
+    database.sql(statement)
+    assert "created the slot s3gc_" in cli("setup").stdout
+    assert cli("setup").stdout == "all is there already\n"
+    state = cli("check", "--json").document
+    assert (state["ready"], [one["code"] for one in state["findings"]]) == (True, ["max_slot_wal_keep_size"])
+    assert "SELECT pg_reload_conf()" in state["findings"][0]["fix"]
+    assert state["details"]["user"] == "s3gc"
+    assert state["lag_bytes"] >= 0
+    assert state["held_bytes"] > 0
+    assert PASSWORD not in str(state)
+    refused = cli("teardown")
+    assert refused.code == 1
+    assert "must be owner of publication" in refused.stderr
+    database.sql(refused.stderr.partition("let its owner run: ")[2])
+    assert cli("teardown").stdout == "nothing was there\n"
+    left = "SELECT count(*) FROM pg_replication_slots WHERE database = current_database()"
+    assert database.sql(left) == "0"
+    assert database.sql("SELECT count(*) FROM pg_publication") == "0"
+
+
+def test_what_has_to_be_mended_first_is_told_with_its_statement(
+    database: Database, cli: Callable[..., Run]
+) -> None:
+    database.sql("ALTER TABLE files DROP CONSTRAINT files_pkey")
+    database.server.admin("ALTER ROLE s3gc NOREPLICATION")
+    try:
+        told = cli("check")
+        assert told.code == 1
+        assert "2 problems to mend first" in told.stdout
+        lines = [line.strip() for line in told.stdout.splitlines()]
+        mend = [line for line in lines if line.startswith("ALTER ROLE")]
+        assert mend == ['ALTER ROLE "s3gc" REPLICATION']
+        assert 'ALTER TABLE "public"."files" ADD PRIMARY KEY (…)' in lines
+    finally:
+        database.server.admin("ALTER ROLE s3gc REPLICATION")
+
+
+async def test_lag_and_log_held_are_in_the_metrics(
+    database: Database, bucket: Bucket, tmp_path: Path
+) -> None:
+    bucket.put("a")
+    database.sql("INSERT INTO files VALUES (1, 'a')")
+    config = config_of(database, bucket, tmp_path)
+    prepare(database, config)
+    async with Collector.open(config, plugins=plugins()) as gc:
+        await gc.plan()
+        [capture] = (await gc.metrics())["capture"].values()
+        assert capture["ready"]
+        assert capture["lag_bytes"] < 100_000
+        before = capture["lag_bytes"]
+        database.sql("CREATE TABLE busy AS SELECT repeat('x', 1000) FROM generate_series(1, 1000) n")
+        [capture] = (await gc.metrics())["capture"].values()
+        assert capture["lag_bytes"] > before + 500_000
+        assert capture["held_bytes"] > 500_000
+        database.sql("DROP TABLE files")
+        [capture] = (await gc.metrics())["capture"].values()
+        assert not capture["ready"]

@@ -587,7 +587,7 @@ MUTANTS: Sequence[Mutant] = (
         "A restore that overwrites a live object backs it up first",
         "restore._keep_overwritten",
         "P2",
-        _replaced(restore, "_keep_overwritten", _nothing),
+        _replaced(restore, "_keep_overwritten", _nothing_spared),
         ("restores",),
     ),
     # ------------------------------------------------------------------ breakers

@@ -60,6 +60,7 @@ def test_the_signature_shows_the_real_defaults() -> None:
             "folders",
             "derived",
             "s3",
+            "vault_retention_by_prefix",
             "safety",
         ):  # required; None stands for {} and Safety.full()
             assert getattr(Config(bucket="my-bucket", **{option.name: shown}), option.name) == getattr(

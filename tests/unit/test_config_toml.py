@@ -286,10 +286,10 @@ def as_toml(config: Config) -> str:
     lines = [
         f"{field.name} = {toml(value)}"
         for field in attrs.fields(Config)
-        if field.name not in ("tables", "folders", "derived", "s3", "safety")
+        if field.name not in ("tables", "folders", "derived", "s3", "vault_retention_by_prefix", "safety")
         and (value := getattr(config, field.name)) is not None
     ]
-    for name in ("tables", "folders", "derived", "s3"):
+    for name in ("tables", "folders", "derived", "s3", "vault_retention_by_prefix"):
         lines += [
             f"[{name}]",
             *(f"{toml(key)} = {toml(value)}" for key, value in getattr(config, name).items()),

@@ -134,3 +134,12 @@ def test_too_many_parents_of_several_rules_and_generations_are_refused() -> None
 def test_a_rule_that_says_nothing_is_refused(form: str, parent: str, why: str) -> None:
     with pytest.raises(ValueError, match=why):
         Derivation({form: parent})
+
+
+def test_a_key_that_would_be_cut_in_too_many_ways_is_kept_and_not_waited_for() -> None:
+    """Half a million ways to cut it, and none of them fits: only the number of tries tells."""
+    rule = Derivation({"{a}{b}{c}z": "the-one"})
+    with pytest.raises(TooManyParents):
+        rule.parents("x" * 1_023)
+    assert rule.parents("x" * 100) == frozenset()
+    assert rule.parents("x" * 20 + "z") == {"the-one"}

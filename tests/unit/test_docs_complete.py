@@ -53,6 +53,7 @@ from s3gc.health import Health, SourceHealth
 from s3gc.hooks import Hooks
 from s3gc.missing import Missing
 from s3gc.model import ChangeBatch, Mode, RowChange, StoreCapabilities, TrippedBreaker, UntrackedColumn
+from s3gc.operations import Operation
 from s3gc.plan import PlanFooter
 from s3gc.safety import MAY_CLEAR
 from s3gc.stores.s3 import S3Store
@@ -401,6 +402,7 @@ def test_every_method_of_the_archive_is_documented_with_its_arguments() -> None:
         PlanFooter,
         Missing,
         Lead,
+        Operation,
         TrippedBreaker,
         StoreState,
         StoreCapabilities,

@@ -6,17 +6,22 @@ import os
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import anyio
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from s3gc import Collector, create_config, create_plugin_manager, lease
 from s3gc.archive import Archive
 from s3gc.compressors import ZstdCompressor
+from s3gc.config import create_config_from_env, load_config
 from s3gc.errors import BackupGone, ConfigError, LeaseHeld, VaultCorrupt, VaultError
-from s3gc.model import BackupRecord, JournalDraft, ObjectInfo, RemovalReport
+from s3gc.gates import ExcludedPrefix, prefix_start
+from s3gc.model import BackupRecord, Candidate, JournalDraft, Moment, ObjectInfo, RemovalReport
 from s3gc.testing.fakes import FakeClock, FakeSource, FakeStore
 from s3gc.testing.simulator._vault import Disk, watched
 from s3gc.testing.vault_contract import ATTRIBUTES, backed_up, entries, pieces, read
@@ -25,6 +30,7 @@ from s3gc.vault.browse import Wanted, latest
 from s3gc.vault.journal import SqliteJournal
 from s3gc.vault.packs import parse_location
 from s3gc.vault.prune import forget, prune
+from s3gc.vault.retention import Retention
 
 pytestmark = pytest.mark.anyio
 
@@ -87,7 +93,7 @@ class World:
 
     async def prune(self, days: float = 30, *, dry_run: bool = False) -> RemovalReport:
         before = self.clock.now() - timedelta(days=days)
-        return await prune(self.vault, NOW, before=before, reason="test", dry_run=dry_run)
+        return await prune(self.vault, NOW, before=lambda _: before, reason="test", dry_run=dry_run)
 
     def packs(self) -> set[str]:
         return {path.stem for path in (self.folder / "packs").glob("*.pack")}
@@ -462,6 +468,105 @@ async def test_the_archive_removes_by_the_configuration(world: World) -> None:
                 await archive.prune()
 
 
+async def test_retention_by_prefix(world: World) -> None:
+    keys = ["legal/a", "invoices/a", "invoices/2020/a", "tmp/a", "tmpfile", "other"]
+    await world.cycle(keys)
+    await world.vault.aclose()
+    by_prefix = {"legal": "forever", "invoices/": 400, "invoices/2020": 50, "tmp*": 10}
+    config = config_of(
+        world, vault_retention_days=100, vault_retention_by_prefix=by_prefix, recovery_window_days=7
+    )
+    gone_after = {9: [], 2: ["tmp/a", "tmpfile"], 40: ["invoices/2020/a"], 50: ["other"], 300: ["invoices/a"]}
+    gone: set[str] = set()
+    for days, more in gone_after.items():
+        world.clock.advance(timedelta(days=days))
+        async with Archive.open(config, clock=world.clock) as archive:
+            assert (await archive.prune()).removed == len(more)
+            assert (await archive.prune(dry_run=False)).problems == ()
+            gone |= set(more)
+            left = {stored.record.key async for stored in latest(archive.vault, Wanted())}
+            assert left == set(keys) - gone
+            told = [entry async for entry in archive.vault.journal.read(events={"backup_removed"})]
+            assert {entry.key for entry in told} == gone
+    assert told[0].data["reason"] == (
+        "vault_retention_days = 100, 'invoices/': 400, 'invoices/2020': 50, 'legal': forever, 'tmp*': 10"
+    )
+
+
+async def test_a_retention_for_some_prefixes_alone_keeps_the_rest_for_ever(world: World) -> None:
+    await world.cycle(["tmp/a", "other"])
+    await world.vault.aclose()
+    world.clock.advance(timedelta(days=4_000))
+    config = config_of(world, vault_retention_by_prefix={"tmp/": 10}, recovery_window_days=7)
+    async with Archive.open(config, clock=world.clock) as archive:
+        assert (await archive.prune(dry_run=False)).removed == 1
+        assert {stored.record.key async for stored in latest(archive.vault, Wanted())} == {"other"}
+    forever = config_of(world, vault_retention_by_prefix={"tmp/": "forever"}, recovery_window_days=7)
+    async with Archive.open(forever, clock=world.clock) as archive:
+        with pytest.raises(ConfigError, match="how far back"):
+            await archive.prune()
+
+
+@pytest.mark.parametrize(
+    ("by_prefix", "said"),
+    [
+        ({"tmp/": 6}, "'tmp/' .6. is less than recovery_window_days"),
+        ({"tmp/": 0}, "more than 0"),
+        ({"tmp/": "ever"}, "a number of days"),
+        ({"tmp/": True}, "a number of days"),
+        ({"/": 10}, "the whole bucket"),
+        ({"*": 10}, "the whole bucket"),
+        ({"tmp": 10, "tmp/": 20}, "mean the same keys"),
+        (["tmp/"], "must map prefixes"),
+    ],
+)
+def test_retentions_that_are_refused(by_prefix: object, said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        create_config(
+            bucket="bucket",
+            vault_retention_days=30,
+            recovery_window_days=7,
+            vault_retention_by_prefix=by_prefix,  # type: ignore[arg-type]
+        )
+
+
+def test_retention_by_prefix_from_a_file_and_from_the_environment(tmp_path: Path) -> None:
+    wanted = {"invoices/": 3650, "legal": None}
+    path = tmp_path / "s3gc.toml"
+    path.write_text('bucket = "bucket"\n[vault_retention_by_prefix]\n"invoices/" = 3650\nlegal = "forever"\n')
+    assert dict(load_config(path).vault_retention_by_prefix) == wanted
+    environ = {"S3_BUCKET": "bucket", "S3GC_VAULT_RETENTION_BY_PREFIX": "invoices/=3650; legal=forever;"}
+    found = create_config_from_env(environ=environ)
+    assert dict(found.vault_retention_by_prefix) == wanted
+    assert found.redacted()["vault_retention_by_prefix"] == {"invoices/": 3650, "legal": "forever"}
+    assert hash(found.vault_retention_by_prefix) == hash(load_config(path).vault_retention_by_prefix)
+    for wrong in ("invoices/", "=3", "a=1;a=2", "a=soon"):
+        with pytest.raises(ConfigError, match="S3GC_VAULT_RETENTION_BY_PREFIX"):
+            create_config_from_env(environ={**environ, "S3GC_VAULT_RETENTION_BY_PREFIX": wrong})
+
+
+@given(
+    st.dictionaries(
+        st.text("ab/*", min_size=1).filter(lambda p: p.strip("/*")), st.none() | st.floats(1, 9), max_size=4
+    ),
+    st.text("ab/", max_size=6),
+)
+def test_the_longest_prefix_that_matches_counts(by_prefix: dict[str, float | None], key: str) -> None:
+    matching = [
+        p for p in by_prefix if ExcludedPrefix((p,)).keeps(candidate_of(key), Moment(datetime.now(UTC)))
+    ]
+    found = Retention(30, by_prefix).of(key)
+    if not matching:
+        assert found == 30
+    else:
+        longest = max(len(prefix_start(p)) for p in matching)
+        assert found in [by_prefix[p] for p in matching if len(prefix_start(p)) == longest]
+
+
+def candidate_of(key: str) -> Candidate:
+    return SimpleNamespace(object=SimpleNamespace(key=key))  # type: ignore[return-value]
+
+
 async def test_a_restore_a_claim_and_explain_say_that_it_is_gone(world: World) -> None:
     old, new = await old_and_new(world)
     store = FakeStore(world.clock)
@@ -479,7 +584,7 @@ async def test_a_restore_a_claim_and_explain_say_that_it_is_gone(world: World) -
         await prune(
             world.vault,
             NOW,
-            before=world.clock.now() - timedelta(days=30),
+            before=Retention(30).ends(world.clock.now()),
             reason="vault_retention_days = 30",
             dry_run=False,
         )

@@ -69,6 +69,8 @@ class Follower:
             await self.close()
         self._after, self._until = after, until
         if self._assembler is not None:
+            assert self._connection is not None
+            self._connection.rest(False)
             self._assembler.towards(until)
 
     async def next(self) -> ChangeBatch | None:
@@ -110,6 +112,7 @@ class Follower:
         assert connection is not None
         while not assembler.ready:
             if assembler.reached:
+                connection.rest(True)
                 return None
             if not self._items:
                 self._items.extend(await connection.take())

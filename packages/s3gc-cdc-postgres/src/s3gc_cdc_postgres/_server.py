@@ -10,14 +10,16 @@ from typing import Any
 
 import asyncpg  # type: ignore[import-untyped]
 
+from s3gc.capture import CaptureFinding as Finding
+from s3gc.capture import CaptureState
 from s3gc.errors import SourceError
 from s3gc.sources.capture import POSTGRES_TEXT, TrackedTable
 from s3gc_cdc_postgres import catalogue
 from s3gc_cdc_postgres._assemble import PREFIX
 from s3gc_cdc_postgres._wire import ReplicationConnection
-from s3gc_cdc_postgres.catalogue import Catalogue, Slot
-from s3gc_cdc_postgres.position import Fingerprint, parse_lsn
-from s3gc_cdc_postgres.preflight import Finding, alter_publication, create_publication, findings
+from s3gc_cdc_postgres.catalogue import Catalogue
+from s3gc_cdc_postgres.position import Fingerprint, format_lsn, parse_lsn
+from s3gc_cdc_postgres.preflight import alter_publication, create_publication, findings
 
 CONNECT_SECONDS = 30.0
 _LOCK_SECONDS = 5
@@ -82,9 +84,36 @@ class Target:
     async def findings(self) -> list[Finding]:
         return findings(await self.catalogue(), self.publication, self.slot)
 
-    async def slot_now(self) -> Slot | None:
-        async with self.connection() as connection:
-            return await catalogue.slot_of(connection, self.slot)
+    async def state(self, source: str) -> CaptureState:
+        """Everything about it, for people."""
+        found = await self.catalogue()
+        slot, server = found.slot, found.server
+        details = {
+            "server_version": str(server.version),
+            "database": server.database,
+            "user": server.user,
+            "publication": self.publication,
+            "slot": self.slot,
+            "wal_level": server.wal_level,
+            "max_slot_wal_keep_size": server.max_slot_wal_keep_size,
+            "wal_sender_timeout": server.wal_sender_timeout,
+            "position": format_lsn(server.lsn),
+        }
+        if slot is not None:
+            details |= {
+                "slot_position": format_lsn(slot.confirmed),
+                "slot_state": slot.wal_status,
+                "slot_followed_by": "nobody" if slot.active_pid is None else f"process {slot.active_pid}",
+            }
+            if slot.safe is not None:
+                details["slot_bytes_left"] = str(slot.safe)
+        return CaptureState(
+            source,
+            findings(found, self.publication, self.slot),
+            details,
+            None if slot is None else slot.lag,
+            None if slot is None else slot.held,
+        )
 
     async def prints(self, configuration: str, timeout: float) -> Fingerprint:
         """What must not change, as it is once all changes of it that are under way can be seen.

@@ -63,6 +63,7 @@ class ReplicationConnection(asyncio.Protocol):
         self._streaming = False
         self._lost = asyncio.Event()
         self._seen = 0
+        self._resting = self._asked = False
         self.confirmed = 0
         """Position up to which the server may forget; 0 leaves it as it is."""
         self._timer: asyncio.TimerHandle | None = None
@@ -99,10 +100,8 @@ class ReplicationConnection(asyncio.Protocol):
             self._queue.clear()
             self._queued = 0
             self._paused = True  # never pause again: what comes is thrown away
-            if self._streaming:
-                self._send_status()
-                transport.write(b"c\0\0\0\4")
-            transport.write(b"X\0\0\0\4")
+            self._send_status()
+            self._leave()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._lost.wait(), 2)
         if self._connection is not None:
@@ -168,6 +167,24 @@ class ReplicationConnection(asyncio.Protocol):
             self._transport.resume_reading()
         return taken
 
+    def rest(self, resting: bool) -> None:
+        """Whether nobody waits for changes at this moment.
+
+        A server that is told to stop waits until its streams have confirmed all, which we don't, and asks for
+        it; otherwise it has no reason to ask, for it hears from us often. A resting stream ends itself then.
+        """
+        self._resting = resting
+        if resting and self._asked:
+            self._leave()
+
+    def _leave(self) -> None:
+        if self._transport is not None and not self._lost.is_set():
+            if self._streaming:
+                self._transport.write(b"c\0\0\0\4")
+                self._streaming = False
+            self._transport.write(b"X\0\0\0\4")
+            self._error = ConnectionLost("the server wants to stop")
+
     def confirm(self, lsn: int) -> None:
         """The server may forget what lies before a position."""
         if lsn > self.confirmed:
@@ -221,6 +238,7 @@ class ReplicationConnection(asyncio.Protocol):
     def _copied(self, data: bytes, at: int, end: int) -> None:
         kind = data[at]
         if kind == 0x77:
+            self._asked = False
             self._queue.append(data[at + 25 : end])
             self._queued += end - at
         elif kind == 0x6B:
@@ -230,8 +248,11 @@ class ReplicationConnection(asyncio.Protocol):
                 self._queue.append(lsn)
             else:
                 self._queue[-1] = lsn
+            self._asked = bool(reply)
             if reply:
                 self._send_status()
+                if self._resting:
+                    self._leave()
         else:
             self._error = SourceError(f"the server streams what isn't known: {data[at : at + 1]!r}")
 

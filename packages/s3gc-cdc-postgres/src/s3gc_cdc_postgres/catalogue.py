@@ -287,12 +287,6 @@ async def changing(connection: Any, oids: Sequence[int]) -> int:
     return int(await connection.fetchval(_CHANGING, list(oids)))
 
 
-async def slot_of(connection: Any, slot: str) -> Slot | None:
-    """The slot, if it is there."""
-    row = await connection.fetchrow(_SLOT, slot)
-    return row and _slot(row)
-
-
 async def _table(connection: Any, tracked: TrackedTable, published: dict[int, Published]) -> TableInfo | str:
     row = await connection.fetchrow(_TABLE, quoted(*tracked.parts))
     if row is None:

@@ -4,29 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from attrs import frozen
-
+from s3gc.capture import CaptureFinding as Finding
 from s3gc_cdc_postgres.catalogue import COLUMN_LISTS, Catalogue, Leaf, TableInfo, quoted
 
 OLDEST = 140_000
 """The first version that streams messages, which fences are made of."""
 
 _EVENTS = frozenset({"insert", "update", "delete", "truncate"})
-
-
-@frozen
-class Finding:
-    """One thing that is wrong. ``fix`` is a statement to run, or advice if it can't be one."""
-
-    code: str
-    subject: str
-    problem: str
-    fix: str
-    fatal: bool = True  # else a warning
-    ours: bool = False  # setup mends it: publication and slot
-
-    def __str__(self) -> str:
-        return f"{self.problem}: {self.fix}" if self.fix else self.problem
 
 
 def findings(found: Catalogue, publication: str, slot: str) -> list[Finding]:

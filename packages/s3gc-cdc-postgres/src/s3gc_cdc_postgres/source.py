@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any, TypeVar
 from urllib.parse import unquote
 
 import anyio
 from attrs import evolve
 
-from s3gc.abc import ReferenceSource
-from s3gc.errors import ConfigError, SourceError
+from s3gc.capture import CaptureState, ChangeCapture
+from s3gc.errors import ConfigError, PositionLost, SourceError
 from s3gc.model import (
     ChangeBatch,
     Column,
@@ -30,16 +29,15 @@ from s3gc_cdc_postgres._follow import Follower
 from s3gc_cdc_postgres._rows import TableReader
 from s3gc_cdc_postgres._server import Target, refuse
 from s3gc_cdc_postgres.catalogue import digest
-from s3gc_cdc_postgres.position import Place, Told
-from s3gc_cdc_postgres.preflight import Finding
+from s3gc_cdc_postgres.position import Committed, Fingerprint, Place, Told, format_lsn
 
-T = TypeVar("T")
+_TRIES = 10
 
 CHUNK = 10_000
 """Most rows of a chunk of a scan; fewer where rows are large."""
 
 
-class PostgresCdcSource(ReferenceSource):
+class PostgresCdcSource(ChangeCapture):
     """The tracked columns of a PostgreSQL database: scanned once, then followed by logical replication.
 
     What is read directly (:meth:`find`, :meth:`check`, :meth:`untracked`) is read by a
@@ -97,16 +95,12 @@ class PostgresCdcSource(ReferenceSource):
         self._loop = LoopThread("s3gc capture")
         self._chunk_rows = chunk_rows
         self._patience = patience
+        self._prints: Fingerprint | None = None  # as last read
 
     def __repr__(self) -> str:
         return f"PostgresCdcSource({self.name!r}, slot={self._target.slot!r})"
 
     # ------------------------------------------------------------------ what it is
-
-    @property
-    def target(self) -> Target:
-        """The database, for :meth:`run`."""
-        return self._target
 
     def columns(self) -> Sequence[Column]:
         return self._sql.columns()
@@ -122,15 +116,21 @@ class PostgresCdcSource(ReferenceSource):
             refuse([one for one in await self._loop.run(self._target.findings) if not one.ours])
         return evolve(identity, kind="postgresql-cdc")
 
-    async def findings(self) -> Sequence[Finding]:
-        """All that is wrong, also what is ours to mend, and warnings."""
-        with self._errors("check"):
-            return await self._loop.run(self._target.findings)
+    async def capture_state(self) -> CaptureState:
+        """Server settings, rights, replica identities, publication, slot; changes nothing."""
+        with self._errors("look at change capture"):
+            return await self._loop.run(self._target.state, self.name)
 
-    async def run(self, function: Callable[..., Coroutine[Any, Any, T]], *args: Any) -> T:
-        """Run a method of :attr:`target` where the drivers are."""
-        with self._errors("reach the database"):
-            return await self._loop.run(function, *args)
+    async def set_up(self) -> Sequence[str]:
+        """Publication, then slot."""
+        with self._errors("set change capture up"):
+            return await self._loop.run(self._target.setup, self._patience.total_seconds())
+
+    async def tear_down(self) -> Sequence[str]:
+        """Slot, then publication."""
+        with self._errors("take change capture down"):
+            await self._loop.run(self._follower.close)
+            return await self._loop.run(self._target.teardown)
 
     async def references(self) -> AsyncIterator[Reference | Sequence[Reference]]:
         async for batch in self.scan():
@@ -157,10 +157,21 @@ class PostgresCdcSource(ReferenceSource):
         return await self._mark(timeout)
 
     async def _mark(self, timeout: timedelta) -> Position:
-        id = secrets.token_hex(16)
-        with self._errors("fence"):
-            lsn, bound = await self._loop.run(self._target.mark, id)
-            prints = await self._loop.run(self._target.prints, self._configuration, timeout.total_seconds())
+        """A fence's message, with what mustn't have changed up to it and is read after it.
+
+        Both belong together when nothing changed meanwhile: a TRUNCATE that is told after the message has
+        given its table a new file already. So it is done again until two readings in a row are the same.
+        """
+        for _ in range(_TRIES):
+            id = secrets.token_hex(16)
+            with self._errors("fence"):
+                lsn, bound = await self._loop.run(self._target.mark, id)
+                prints = await self._loop.run(
+                    self._target.prints, self._configuration, timeout.total_seconds()
+                )
+            before, self._prints = self._prints, prints
+            if prints == before:
+                break
         return Place(lsn, Told(id, bound), prints).position(self.name)
 
     async def begin(self) -> Position:
@@ -172,15 +183,17 @@ class PostgresCdcSource(ReferenceSource):
         with self._errors("begin to follow changes"):
             await self._loop.run(self._follower.close)
             await self._loop.run(self._target.setup, self._patience.total_seconds())
-        # The position first, the waiting after it: what was committed before is visible to the scan then.
         id = secrets.token_hex(16)
         with self._errors("begin to follow changes"):
-            lsn, bound = await self._loop.run(self._target.mark, id)
-        await self._sql.fence(self._patience)
-        with self._errors("begin to follow changes"):
+            # First what mustn't change, so that whatever does from here on is noticed at the next fence: a
+            # scan sees a rewritten table, and changes of before that, told after it, would undo that.
             prints = await self._loop.run(
                 self._target.prints, self._configuration, self._patience.total_seconds()
             )
+            # The position before the waiting: what was committed earlier is visible to the scan then.
+            lsn, bound = await self._loop.run(self._target.mark, id)
+        await self._sql.fence(self._patience)
+        self._prints = prints
         return Place(lsn, Told(id, bound), prints).position(self.name)
 
     async def scan(self) -> AsyncIterator[ScanBatch]:
@@ -211,7 +224,14 @@ class PostgresCdcSource(ReferenceSource):
             SourceError: the server stayed away, or something wasn't understood.
         """
         begin, end = Place.read(after), Place.read(until)
-        if begin.lsn >= end.lsn:
+        if not isinstance(end.proof, Told):
+            raise SourceError(f"{self.name}: changes are told up to a fence, and {until.value} is none")
+        if begin.lsn > end.proof.bound:
+            raise PositionLost(
+                f"{self.name}: the fence at {format_lsn(end.lsn)} stands before {format_lsn(begin.lsn)}: was "
+                "the server restored to its past?"
+            )
+        if begin.lsn >= end.lsn and isinstance(begin.proof, Committed):  # this very fence was told
             yield ChangeBatch([], after)
             return
         with self._errors("follow changes"):

@@ -9,6 +9,7 @@ import typer
 
 from s3gc_cli import _replicas  # noqa: F401 - adds its commands to those of `vault`
 from s3gc_cli._audit import audit
+from s3gc_cli._cdc import cdc
 from s3gc_cli._globals import with_globals
 from s3gc_cli._group import Group
 from s3gc_cli._settings import Settings
@@ -21,13 +22,14 @@ app = typer.Typer(
     cls=Group,
     epilog=EPILOG,
     no_args_is_help=True,
-    add_completion=False,
+    add_completion=True,
     rich_markup_mode=None,  # plain help starts three times as fast
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 config = typer.Typer(no_args_is_help=True)
 app.add_typer(audit, name="audit")
+app.add_typer(cdc, name="cdc")
 app.add_typer(config, name="config")
 app.add_typer(vault, name="vault")
 
@@ -204,12 +206,18 @@ def restore(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Also replace newer objects; they are backed up first.")
     ] = False,
+    into: Annotated[
+        str | None,
+        typer.Option(
+            "--into", metavar="URL", help="Into another bucket or folder: s3://BUCKET/PREFIX, file:///FOLDER."
+        ),
+    ] = None,
 ) -> None:
     """Bring back what s3gc deleted. All filters that are given must match. Dry-run by default."""
     from s3gc_cli._commands import restore
     from s3gc_cli._run import run
 
-    chosen = restore.Choice(key=key, key_json=key_json, prefix=prefix, operation=operation, at=at)
+    chosen = restore.Choice(key, key_json, prefix, operation, at, into)
     raise typer.Exit(
         run(settings, lambda session: restore.restore(session, chosen, execute=execute, overwrite=overwrite))
     )
@@ -260,6 +268,35 @@ def store(
     from s3gc_cli._run import run
 
     raise typer.Exit(run(settings, lambda session: store.store(session, probe=probe)))
+
+
+@app.command(short_help="Show how everything stands.")
+@with_globals
+def status(settings: Settings) -> None:
+    """Show whether vault, store and sources answer, what was done last, and what waits for a person.
+
+    Ends with 3 if something isn't well or waits.
+    """
+    from s3gc_cli._commands import history
+    from s3gc_cli._run import run
+
+    raise typer.Exit(run(settings, history.status))
+
+
+@app.command(short_help="List what was done, newest first.")
+@with_globals
+def history(
+    settings: Settings,
+    kind: Annotated[
+        str | None, typer.Option("--kind", metavar="KIND", help="Only these: collect or restore.")
+    ] = None,
+    limit: Annotated[int, typer.Option("--limit", min=1, help="So many at most.")] = 20,
+) -> None:
+    """List the operations that stand in the journal, newest first: what they did, and how they ended."""
+    from s3gc_cli._commands import history
+    from s3gc_cli._run import run
+
+    raise typer.Exit(run(settings, lambda session: history.history(session, kind=kind, limit=limit)))
 
 
 @app.command(short_help="List untracked columns that name objects.")

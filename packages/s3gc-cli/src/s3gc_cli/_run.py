@@ -8,7 +8,7 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -20,9 +20,11 @@ from s3gc_cli._output import Output
 from s3gc_cli._settings import Settings
 
 if TYPE_CHECKING:
+    from pluggy import PluginManager
     from rich.console import Console
 
     from s3gc import Collector, Config
+    from s3gc.archive import Archive
     from s3gc_cli._progress import Watcher
 
 
@@ -56,14 +58,30 @@ class Session:
     @asynccontextmanager
     async def collector(self, config: Config) -> AsyncIterator[Collector]:
         """The collector of a configuration, with progress."""
-        from s3gc import Collector, create_plugin_manager
+        from s3gc import Collector
 
-        watcher = self.watch()
+        with self._watched() as plugins:
+            async with Collector.open(config, plugins=plugins) as gc:
+                yield gc
+
+    @asynccontextmanager
+    async def archive(self, config: Config) -> AsyncIterator[Archive]:
+        """The vault of a configuration by itself, with progress."""
+        from s3gc.archive import Archive
+
+        with self._watched() as plugins:
+            async with Archive.open(config, plugins=plugins) as archive:
+                yield archive
+
+    @contextlib.contextmanager
+    def _watched(self) -> Iterator[PluginManager]:
+        from s3gc import create_plugin_manager
+
+        watcher = self.watcher or self.watch()
         plugins = create_plugin_manager()
         plugins.register(watcher, name="s3gc_cli.progress")
         try:
-            async with Collector.open(config, plugins=plugins) as gc:
-                yield gc
+            yield plugins
         finally:
             watcher.display.stop()
 

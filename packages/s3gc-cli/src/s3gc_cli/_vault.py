@@ -70,7 +70,7 @@ Execute = Annotated[bool, typer.Option("--execute/--dry-run", help="Remove them,
 @vault.command(short_help="Remove backups whose time is over.")
 @with_globals
 def prune(settings: Settings, execute: Execute = False) -> None:
-    """Remove backups older than vault_retention_days whose object went before, too. Dry-run by default."""
+    """Remove backups older than their retention whose object went before, too. Dry-run by default."""
     from s3gc_cli._commands import vault
     from s3gc_cli._run import run
 

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from datetime import timedelta
+from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import pluggy
 from attrs import evolve, frozen
 from ulid import ULID
 
 from s3gc import _threads, lease
+from s3gc._log import get_logger
 from s3gc.abc import Vault
+from s3gc.choosing import Selection
 from s3gc.clock import Clock, SystemClock
 from s3gc.config import Config
+from s3gc.config import scrub as without_secrets
+from s3gc.elsewhere import open_place, restore_into
 from s3gc.errors import ConfigError, NoSuchBucket, VaultError
+from s3gc.events import emit
 from s3gc.hooks import plugin_manager
 from s3gc.model import (
     AuditResult,
@@ -23,11 +29,13 @@ from s3gc.model import (
     ExtractReport,
     RebuildReport,
     RemovalReport,
+    RestoreReport,
     ScrubReport,
     TranscodeReport,
     VaultStats,
 )
 from s3gc.opening import folder_of, store_of, vault_of
+from s3gc.restore import counts, on_record
 from s3gc.vault.browse import Stored, Wanted, latest, versions
 from s3gc.vault.checkpoints import (
     Checkpoint,
@@ -40,6 +48,7 @@ from s3gc.vault.export import Filters, export
 from s3gc.vault.extract import extract
 from s3gc.vault.local import LocalVault
 from s3gc.vault.prune import forget, prune
+from s3gc.vault.retention import Retention
 from s3gc.vault.scrub import next_share, scrub
 from s3gc.vault.transcode import transcode
 
@@ -53,6 +62,7 @@ class _Closed:
     folder: Path
     clock: Clock
     new_id: Callable[[], str]
+    hook: pluggy.HookRelay
 
 
 class Archive:
@@ -63,6 +73,8 @@ class Archive:
         self._folder = closed.folder
         self._clock = closed.clock
         self._new_id = closed.new_id
+        self._hook = closed.hook
+        self._store_url = closed.store_url
         self.vault = closed.vault
 
     # ------------------------------------------------------------------ looking into it
@@ -90,6 +102,69 @@ class Archive:
     async def stats(self) -> VaultStats:
         """Sizes and counts."""
         return await self.vault.stats()
+
+    # ------------------------------------------------------------------ bringing it elsewhere
+
+    async def restore(
+        self,
+        into: str,
+        *,
+        key: str | None = None,
+        operation_id: str | None = None,
+        prefix: str | None = None,
+        at: datetime | None = None,
+        dry_run: bool = True,
+        overwrite: bool = False,
+    ) -> RestoreReport:
+        """Bring what s3gc removed into another bucket or folder, with attributes where that keeps them.
+
+        As :meth:`Collector.restore`, which brings it back into the bucket itself. Begun anew it goes on where
+        it was stopped.
+
+        Args:
+            into: ``s3://BUCKET/PREFIX``, ``file:///FOLDER``, or what a plugin opens; see
+                :func:`s3gc.elsewhere.open_place`.
+            overwrite: replace other objects that are there. Nobody backs these up.
+
+        Raises:
+            ValueError: nothing was chosen, or ``at`` has no time zone.
+            ConfigError: ``into`` is no such place, or lies in the bucket or in the vault.
+            LeaseHeld: a collector works with this vault (not with ``dry_run``).
+            VaultError: the journal can't be read or written.
+        """
+        selection = Selection.of(key, prefix, operation_id, at)
+        own_id = self._new_id()
+        taken = {self._store_url: "the bucket itself", self.vault.url: "the vault"}
+        async with open_place(self._hook, self._config, self._clock, into, taken) as place:
+
+            async def work() -> RestoreReport:
+                return await restore_into(
+                    self.vault,
+                    place,
+                    own_id,
+                    selection,
+                    clock=self._clock,
+                    emit=self._emit,
+                    dry_run=dry_run,
+                    overwrite=overwrite,
+                )
+
+            if dry_run:
+                return await work()
+            facts = {**selection.facts(), "into": place.url, "overwrite": overwrite}
+            async with lease.hold(self._folder / "collector.lock"):
+                report = await on_record(
+                    self.vault.journal,
+                    own_id,
+                    facts,
+                    work,
+                    lambda error: without_secrets(f"{type(error).__name__}: {error}", self._config),
+                )
+        self._emit("restore_completed", operation_id=own_id, dry_run=False, **counts(report))
+        return report
+
+    def _emit(self, event: str, **data: Any) -> None:
+        emit(self._hook, get_logger(), event, **data)
 
     # ------------------------------------------------------------------ checking it
 
@@ -144,22 +219,25 @@ class Archive:
     # ------------------------------------------------------------------ removing from it
 
     async def prune(self, *, dry_run: bool = True) -> RemovalReport:
-        """Remove backups that are older than ``vault_retention_days``, as are the deletions of their objects.
+        """Remove backups that are older than their retention, as are the deletions of their objects.
+
+        That is ``vault_retention_days``, or what ``vault_retention_by_prefix`` has for the key.
 
         Raises:
             ConfigError: no retention is set, or not how far back the database can be put.
             LeaseHeld: a collector works with this vault.
             VaultError: the vault can't be read or written, or is of a kind that removes nothing.
         """
-        kept, window = self._config.vault_retention_days, self._config.recovery_window_days
-        if kept is None or window is None:
+        config = self._config
+        retention = Retention(config.vault_retention_days, config.vault_retention_by_prefix)
+        if not retention.removes or config.recovery_window_days is None:
             raise ConfigError(
-                "give vault_retention_days, and recovery_window_days: how far back your database can be put"
+                "give vault_retention_days (or vault_retention_by_prefix), and recovery_window_days: how far "
+                "back your database can be put"
             )
-        before = self._clock.now() - timedelta(days=kept)
+        ends = retention.ends(self._clock.now())
         async with self._removing() as vault:
-            reason = f"vault_retention_days = {kept}"
-            return await prune(vault, self._new_id(), before=before, reason=reason, dry_run=dry_run)
+            return await prune(vault, self._new_id(), before=ends, reason=str(retention), dry_run=dry_run)
 
     async def forget(self, key: str, reason: str, *, dry_run: bool = True) -> RemovalReport:
         """Remove every backup of a key, for ever. The journal keeps that there was one, and the reason.
@@ -263,4 +341,4 @@ async def _closed(
         folder = folder_of(config)
         await _threads.run(lambda: folder.mkdir(parents=True, exist_ok=True))
         made_id = new_id or (lambda: str(ULID.from_datetime(clock.now())))
-        yield _Closed(vault, store_url, folder, clock, made_id)
+        yield _Closed(vault, store_url, folder, clock, made_id, hook)

@@ -6,21 +6,21 @@ collect   plan → sweep (verify → back up → fence → delete → confirm, b
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
 from random import Random, SystemRandom
 from typing import Any
 
-import anyio
 import pluggy
 from attrs import evolve
 from ulid import ULID
 
-from s3gc import _threads, capabilities, claims, cycle, journal_events, latch, lease
+from s3gc import _threads, capabilities, claims, cycle, latch, lease
 from s3gc.abc import Gate, ObjectStore, ReferenceSource, Vault
 from s3gc.capabilities import StoreState
+from s3gc.choosing import Selection
 from s3gc.clock import Clock, SystemClock
 from s3gc.config import Config
 from s3gc.copies import catch_up
@@ -46,10 +46,11 @@ from s3gc.model import (
     VaultStats,
 )
 from s3gc.opening import open_parts
+from s3gc.operations import Operation, operations
 from s3gc.parts import Observer, Parts
 from s3gc.plan import Plan, newest_plan
 from s3gc.recovery import open_operations, recover
-from s3gc.restore import Selection, restore
+from s3gc.restore import counts, on_record, restore
 
 
 class Collector:
@@ -182,11 +183,7 @@ class Collector:
             ValueError: nothing was chosen, or ``at`` has no time zone.
             LeaseHeld: another collector is at work (not with ``dry_run``).
         """
-        if key is None and operation_id is None and prefix is None and at is None:
-            raise ValueError("say what to restore: key, operation_id, prefix or at (prefix='' is everything)")
-        if at is not None and at.tzinfo is None:
-            raise ValueError("at must have a time zone, e.g. datetime.now(timezone.utc)")
-        selection = Selection(key, prefix, operation_id, at)
+        selection = Selection.of(key, prefix, operation_id, at)
         if dry_run:
             return await restore(
                 self._parts, own_id or self._parts.new_id(), selection, dry_run=True, overwrite=overwrite
@@ -199,34 +196,14 @@ class Collector:
     async def _restore(
         self, parts: Parts, own_id: str, selection: Selection, *, overwrite: bool
     ) -> RestoreReport:
-        filters = {
-            "key": selection.key,
-            "prefix": selection.prefix,
-            "operation_id": selection.operation_id,
-            "at": selection.at.isoformat() if selection.at else None,
-            "overwrite": overwrite,
-        }
-        await cycle.journal(parts, own_id, journal_events.OPERATION_STARTED, {"kind": "restore", **filters})
-        try:
-            report = await restore(parts, own_id, selection, dry_run=False, overwrite=overwrite)
-        except BaseException as error:
-            with anyio.CancelScope(shield=True):
-                await cycle.journal(
-                    parts,
-                    own_id,
-                    journal_events.OPERATION_FAILED,
-                    {"kind": "restore", "error": cycle.safe(parts, error)},
-                )
-            raise
-        counts = {
-            "restored": len(report.restored),
-            "skipped": len(report.skipped),
-            "errors": len(report.errors),
-        }
-        with anyio.CancelScope(shield=True):  # all is restored: an end that was cancelled is an end, too
-            done = {"kind": "restore", **counts}
-            await cycle.journal(parts, own_id, journal_events.OPERATION_COMPLETED, done)
-        parts.emit("restore_completed", operation_id=own_id, dry_run=False, **counts)
+        report = await on_record(
+            parts.vault.journal,
+            own_id,
+            {**selection.facts(), "overwrite": overwrite},
+            lambda: restore(parts, own_id, selection, dry_run=False, overwrite=overwrite),
+            lambda error: cycle.safe(parts, error),
+        )
+        parts.emit("restore_completed", operation_id=own_id, dry_run=False, **counts(report))
         return report
 
     # ------------------------------------------------------------------ claims
@@ -358,6 +335,12 @@ class Collector:
     def history(self, **filters: Any) -> AsyncIterator[JournalEntry]:
         """Journal entries, oldest first. Filters as of :meth:`s3gc.abc.Journal.read`."""
         return self._parts.vault.journal.read(**filters)
+
+    def operations(
+        self, *, kinds: Collection[str] = (), newest: int | None = None
+    ) -> AsyncIterator[Operation]:
+        """What was done so far, newest first; see :func:`s3gc.operations.operations`."""
+        return operations(self._parts.vault.journal, kinds=kinds, newest=newest)
 
     # ------------------------------------------------------------------ under the lease
 

@@ -18,6 +18,10 @@ MOST_FIELDS = 3
 MOST_PARENTS = 1_000
 """Keys that one key may be derived from. A rule that gives more is refused for that key, and it is kept."""
 
+MOST_TRIES = 20_000
+"""Ways to cut one key that are tried for one rule. Three fields side by side can cut 1,023 letters in half a
+million ways; who writes such a rule has that key kept, and no cycle waits for it."""
+
 
 @frozen
 class _Rule:
@@ -29,10 +33,14 @@ class _Rule:
 
     def parents(self, key: str) -> Iterator[str]:
         """Every parent that some way of reading the key gives."""
-        for values in self._read(key, 0, {}):
+        tries = [0]
+        for values in self._read(key, 0, {}, tries):
             yield self.parent.format_map(values)
 
-    def _read(self, rest: str, at: int, values: dict[str, str]) -> Iterator[dict[str, str]]:
+    def _read(self, rest: str, at: int, values: dict[str, str], tries: list[int]) -> Iterator[dict[str, str]]:
+        tries[0] += 1
+        if tries[0] > MOST_TRIES:
+            raise TooManyParents(rest)
         text = self.texts[at]
         if not rest.startswith(text):
             return
@@ -50,7 +58,7 @@ class _Rule:
             if 1 <= end <= most and rest.startswith(following, end):
                 value = rest[:end]
                 if values.get(name, value) == value:
-                    yield from self._read(rest[end:], at + 1, {**values, name: value})
+                    yield from self._read(rest[end:], at + 1, {**values, name: value}, tries)
 
 
 @frozen
@@ -88,7 +96,7 @@ class Derivation:
         """Every key that this one may be derived from, parents of parents too; never the key itself.
 
         Raises:
-            TooManyParents: the rules can read the key in more than MOST_PARENTS ways.
+            TooManyParents: the rules can read the key in more than MOST_PARENTS ways, or must try MOST_TRIES.
         """
         if not self._parsed:
             return frozenset()

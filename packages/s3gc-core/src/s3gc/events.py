@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
+
+import pluggy
+from structlog.typing import FilteringBoundLogger
 
 CATALOGUE: Mapping[str, str] = {
     "gc_cycle_started": "A plan or a collect begins: operation_id, kind, mode.",
@@ -30,3 +34,16 @@ CATALOGUE: Mapping[str, str] = {
     "restore_completed": "A restore ended: operation_id, restored, skipped, errors, dry_run.",
 }
 """Name → when it is emitted, and with which data. A test checks that nothing else is emitted."""
+
+
+def emit(hook: pluggy.HookRelay, log: FilteringBoundLogger, event: str, **data: Any) -> None:
+    """Tell log and plugins.
+
+    Raises:
+        KeyError: no such event is in the catalogue.
+    """
+    if event not in CATALOGUE:
+        raise KeyError(f"event {event} is not in the catalogue")
+    if event != "listing_progress":
+        log.info(event, **data)
+    hook.s3gc_event(event=event, data=data)

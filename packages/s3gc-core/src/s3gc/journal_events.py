@@ -17,6 +17,7 @@ RESURRECTED = "resurrected"
 BATCH_CONFIRMED = "batch_confirmed"
 OVERWRITTEN = "overwritten"
 RESTORED = "restored"
+RESTORED_ELSEWHERE = "restored_elsewhere"
 STORE_PROBED = "store_probed"
 SOURCES_PINNED = "sources_pinned"
 CLAIMED = "claimed"
@@ -31,6 +32,7 @@ DRILLED = "drilled"
 CHECKPOINTED = "checkpointed"
 REPACKED = "repacked"
 BACKUP_REMOVED = "backup_removed"
+BYTES_MOVED = "bytes_moved"
 PACK_RETIRED = "pack_retired"
 OPERATION_COMPLETED = "operation_completed"
 OPERATION_FAILED = "operation_failed"
@@ -54,7 +56,10 @@ CATALOGUE: Mapping[str, str] = {
     BATCH_CONFIRMED: "positions of the last fence; every delete before it in this operation is confirmed; "
     "window: seconds from the fence before the deletes to the end of the confirmation",
     OVERWRITTEN: "backup: the live object that a restore was told to overwrite",
-    RESTORED: "etag, sha256, deleted_seq: the entry that it undoes",
+    RESTORED: "etag, sha256, deleted_seq: the entry that it undoes; found: true when it was there already, "
+    "and no entry said so",
+    RESTORED_ELSEWHERE: "into: the place, as: the key there; etag, sha256, deleted_seq, found as of "
+    "restored. The bucket itself is as it was",
     STORE_PROBED: "capabilities of the store, found at probed_at; before the first delete of a sweep",
     SOURCES_PINNED: "sources: what identifies each source that this bucket is bound to from now on",
     CLAIMED: "until: the application may refer to the key until then; id",
@@ -76,6 +81,8 @@ CATALOGUE: Mapping[str, str] = {
     REPACKED: "from: a place, and backup: the record with the one where that backup is now",
     BACKUP_REMOVED: "from: the place of a backup that is gone for good, backup: its record; why: retention "
     "or erasure; reason: the retention, or a person's words",
+    BYTES_MOVED: "from: a place whose bytes other backups share; to: key and place of the backup that has "
+    "them now",
     PACK_RETIRED: "pack: all its backups were moved or removed in the entries before; nobody reads it any "
     "more",
     OPERATION_COMPLETED: "counts, and seconds that it took",

@@ -5,7 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from s3gc import journal_events
-from s3gc.parts import Parts
+from s3gc.capture import ChangeCapture
+from s3gc.config import scrub
+from s3gc.errors import SourceError
+from s3gc.parts import Parts, source_name
+from s3gc.vault.scrub import Verified
 
 RUN_KINDS = frozenset({"collect"})
 
@@ -33,6 +37,7 @@ async def metrics(parts: Parts) -> dict[str, Any]:
         elif data.get("kind") in RUN_KINDS:
             last_error = None
     checked = await _last_checks(parts)
+    capture = await _capture(parts)
     stats = await parts.vault.stats()
     return {
         **totals,
@@ -42,21 +47,44 @@ async def metrics(parts: Parts) -> dict[str, Any]:
         "vault_size_bytes": stats.stored_bytes,
         "avg_compression_ratio": stats.original_bytes / stats.stored_bytes if stats.stored_bytes else None,
         "journal_entries": stats.journal_entries,
+        "capture": capture,
         **checked,
     }
 
 
+async def _capture(parts: Parts) -> dict[str, dict[str, Any]]:
+    """By source that follows changes, how far it is behind and what its database keeps for it, now."""
+    found: dict[str, dict[str, Any]] = {}
+    for source in parts.sources:
+        if isinstance(source, ChangeCapture):
+            try:
+                state = await source.capture_state()
+            except SourceError as error:  # told as a number that isn't there: metrics come all the same
+                found[source_name(source)] = {"error": scrub(str(error), parts.config)}
+            else:
+                found[source_name(source)] = {
+                    "ready": state.ready,
+                    "lag_bytes": state.lag_bytes,
+                    "held_bytes": state.held_bytes,
+                }
+    return found
+
+
 async def _last_checks(parts: Parts) -> dict[str, Any]:
     """When backups were last read again and restored by way of trial, and how many problems that found."""
-    found: dict[str, Any] = dict.fromkeys(
-        ("last_verify_at", "last_verify_problems", "last_drill_at", "last_drill_problems")
-    )
+    verified = Verified()
+    drill: dict[str, Any] = {"last_drill_at": None, "last_drill_problems": None}
     async for entry in parts.vault.journal.read(
         events={journal_events.VAULT_VERIFIED, journal_events.DRILLED}
     ):
-        problems = entry.data["problems"]
         if entry.event == journal_events.DRILLED:
-            found |= {"last_drill_at": entry.at.isoformat(), "last_drill_problems": len(problems)}
+            problems = len(entry.data["problems"])
+            drill = {"last_drill_at": entry.at.isoformat(), "last_drill_problems": problems}
         else:
-            found |= {"last_verify_at": entry.at.isoformat(), "last_verify_problems": problems}
-    return found
+            verified.take(entry)
+    return {
+        "last_verify_at": verified.at and verified.at.isoformat(),
+        "last_verify_problems": verified.problems,
+        "verified_whole_at": verified.whole_at and verified.whole_at.isoformat(),
+        **drill,
+    }

@@ -305,6 +305,14 @@ class PlanEntry:
 
 
 @frozen
+class SameAs:
+    """The backup in the same vault whose bytes another one shares."""
+
+    key: str
+    location: str
+
+
+@frozen
 class BackupRecord:
     """Where the vault keeps one version of one object, and how to know it is the right one."""
 
@@ -318,6 +326,7 @@ class BackupRecord:
     codec: str  # the compressor's name
     stored_size: int  # bytes of the frame in the pack
     location: str  # opaque to all but the vault
+    same_as: SameAs | None = None  # it has no bytes of its own: they are those of that one
 
 
 @frozen
@@ -443,6 +452,7 @@ class RemovalReport:
     freed: int  # bytes
     left: int = 0  # packs of which so little would go that they stay as they are
     problems: Sequence[str] = ()  # packs that were left as they are, and why
+    shared: int = 0  # of the removed ones: their bytes stay, because other backups share them
 
 
 @frozen

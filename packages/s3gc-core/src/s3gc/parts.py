@@ -10,14 +10,13 @@ import pluggy
 from attrs import Factory, frozen
 from structlog.typing import FilteringBoundLogger
 
-from s3gc import journal_events
+from s3gc import events, journal_events
 from s3gc._json import converter
 from s3gc.abc import Gate, ObjectStore, ReferenceSource, Vault
 from s3gc.breakers import NEVER_STAYS
 from s3gc.clock import Clock
 from s3gc.config import Config
 from s3gc.errors import VaultError
-from s3gc.events import CATALOGUE
 from s3gc.lease import Lease
 from s3gc.model import JournalDraft, Mode, TrippedBreaker
 from s3gc.protection import Protection
@@ -55,11 +54,7 @@ class Parts:
 
         A plugin's error goes up like any other: it ends the batch before its deletes (DESIGN 5.2).
         """
-        if event not in CATALOGUE:
-            raise KeyError(f"event {event} is not in the catalogue")
-        if event != "listing_progress":
-            self.log.info(event, **data)
-        self.hook.s3gc_event(event=event, data=data)
+        events.emit(self.hook, self.log, event, **data)
         for observer in tuple(self.observers):
             observer(event, data)
 

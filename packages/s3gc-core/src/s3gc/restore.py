@@ -1,85 +1,64 @@
-"""A restore: choose from the journal what to bring back, then put it back, one object at a time."""
+"""A restore into the bucket itself: what s3gc removed comes back, where nothing else is."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from datetime import datetime, timedelta
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import aclosing
+from typing import Any
 
-from attrs import define, frozen
-from ulid import ULID
+import anyio
 
 from s3gc import journal_events
-from s3gc._pool import each
+from s3gc.abc import Journal
 from s3gc.backup import back_up
-from s3gc.errors import PreconditionFailed, S3GCError
-from s3gc.model import BackupRecord, JournalDraft, JournalEntry, ObjectHead, RestoreReport
+from s3gc.bringing import Bringing, Destination, Done
+from s3gc.choosing import Choice, Choices, Selection
+from s3gc.model import BackupRecord, JournalDraft, ObjectHead, RestoreReport
 from s3gc.parts import Parts
-from s3gc.putback import digest_of, put_back
-from s3gc.vault.records import record_from_json, record_to_json
+from s3gc.vault.records import record_to_json
 
-ALREADY_THERE = "already there, the same object"
 NEWER = "another object is there now: give overwrite=True to replace it (it is backed up first)"
 
 
-@frozen
-class Selection:
-    """What to restore; all given filters must match.
+async def on_record(
+    journal: Journal,
+    operation_id: str,
+    facts: Mapping[str, Any],
+    work: Callable[[], Awaitable[RestoreReport]],
+    safe: Callable[[BaseException], str],
+) -> RestoreReport:
+    """A restore from its first journal entry to its last, however it ends.
 
-    ``at`` means: as the bucket was at that time, as far as s3gc removed anything since.
+    Args:
+        facts: what is restored, for the first entry.
+        safe: an error's text without secrets.
     """
 
-    key: str | None = None
-    prefix: str | None = None
-    operation_id: str | None = None
-    at: datetime | None = None
+    async def note(event: str, data: Mapping[str, Any]) -> None:
+        await journal.append([JournalDraft(event, operation_id, data={"kind": "restore", **data})])
 
-
-@define
-class _Choice:
-    entry: JournalEntry
-    record: BackupRecord
-
-
-async def choose(parts: Parts, selection: Selection) -> Mapping[str, _Choice]:
-    """By key the removed version to bring back: the latest, or the one that was live at ``at``."""
-    chosen: dict[str, _Choice] = {}
-    at = selection.at
-    async for entry in parts.vault.journal.read(
-        key=selection.key,
-        prefix=selection.prefix,
-        operation_id=selection.operation_id,
-        events={journal_events.DELETED, journal_events.OVERWRITTEN, journal_events.BACKUP_FOUND},
-    ):
-        if entry.key is None:
-            continue
-        record = record_from_json(entry.data["backup"])
-        before = chosen.get(entry.key)
-        if before is not None and before.entry.event == journal_events.BACKUP_FOUND:
-            # Packs aren't in the order of history; a later removal is of a later version.
-            better = record.last_modified >= before.record.last_modified
-        else:
-            # The first removal after a moment took the version that was live then.
-            better = at is None or before is None
-        if better and (at is None or _gone_by(entry) > at >= record.last_modified):
-            chosen[entry.key] = _Choice(entry, record)
-    return chosen
-
-
-FOUND_DOUBT = timedelta(days=1)
-"""How long after its operation began a backup that a rebuild found may have been deleted, at the latest.
-
-Of such a backup only the operation's id tells a time. To bring back too much harms nobody.
-"""
-
-
-def _gone_by(entry: JournalEntry) -> datetime:
-    """When the object was removed; for a backup that a rebuild found, the latest that is likely."""
-    if entry.event != journal_events.BACKUP_FOUND:
-        return entry.at
+    await note(journal_events.OPERATION_STARTED, facts)
     try:
-        return ULID.from_str(entry.operation_id).datetime + FOUND_DOUBT
-    except ValueError:
-        return entry.at  # no id of ours: it went some time before the rebuild
+        report = await work()
+    except BaseException as error:
+        with anyio.CancelScope(shield=True):
+            await note(journal_events.OPERATION_FAILED, {"error": safe(error)})
+        raise
+    with anyio.CancelScope(shield=True):  # all is restored: an end that was cancelled is an end, too
+        done = counts(report)
+        if "into" in facts:  # the bucket has no more objects than before
+            done["restored_elsewhere"] = done.pop("restored")
+        await note(journal_events.OPERATION_COMPLETED, done)
+    return report
+
+
+def counts(report: RestoreReport) -> dict[str, int]:
+    """A report in numbers."""
+    return {
+        "restored": len(report.restored),
+        "skipped": len(report.skipped),
+        "errors": len(report.errors),
+    }
 
 
 async def restore(
@@ -90,87 +69,71 @@ async def restore(
     An object that fails is reported in ``errors`` and the rest goes on: nothing is deleted by a restore.
     """
     started = parts.clock.monotonic()
-    restored: list[str] = []
-    skipped: dict[str, str] = {}
-    errors: dict[str, str] = {}
-    chosen = await choose(parts, selection)
-    parts.emit("restore_started", operation_id=operation_id, objects=len(chosen), dry_run=dry_run)
-
-    async def one(choice: _Choice) -> None:
-        key = choice.record.key
-        try:
-            live = await parts.store.head(key)
-            why = await _skip(parts, live, choice.record, overwrite=overwrite)
-            if why is not None:
-                skipped[key] = why
-                return
-            await parts.vault.locate(choice.record)  # it may have been removed on purpose
-            if not dry_run:
-                await _put_back(parts, operation_id, choice, live)
-            restored.append(key)
-        except PreconditionFailed:
-            skipped[key] = NEWER
-        except S3GCError as error:
-            errors[key] = str(error)
-
-    await each([chosen[key] for key in sorted(chosen)], one)
-    if selection.key is not None and not chosen:
-        errors[selection.key] = "the journal knows no removal of this key that matches"
-    return RestoreReport(
-        operation_id=operation_id,
-        dry_run=dry_run,
-        restored=sorted(restored),
-        skipped=skipped,
-        errors=errors,
-        duration=timedelta(seconds=parts.clock.monotonic() - started),
-    )
+    choices = Choices(parts.vault.journal, selection)
+    await choices.choose()
+    parts.emit("restore_started", operation_id=operation_id, objects=len(choices), dry_run=dry_run)
+    home = _Home(parts, operation_id)
+    bringing = Bringing(parts.vault, home, parts.clock, dry_run, overwrite)
+    async with aclosing(choices.records()) as found:  # type: ignore[type-var]
+        await bringing.run(found)
+    if selection.key is not None and not len(choices):
+        bringing.errors[selection.key] = "the journal knows no removal of this key that matches"
+    return bringing.report(operation_id, started)
 
 
-async def _skip(
-    parts: Parts, live: ObjectHead | None, record: BackupRecord, *, overwrite: bool
-) -> str | None:
-    if live is None:
-        return None
-    if not record.attributes.otherwise_in(live.attributes) and await _same_bytes(parts, live, record):
-        return ALREADY_THERE
-    return None if overwrite else NEWER
+class _Home(Destination):
+    """The bucket that the backups are of."""
 
+    newer = NEWER
 
-async def _same_bytes(parts: Parts, live: ObjectHead, record: BackupRecord) -> bool:
-    """By ETag, or by reading: some stores give the same bytes a new ETag at every upload."""
-    if live.info.size != record.size:
-        return False
-    if live.info.etag == record.etag:
-        return True
-    return await digest_of(parts, record.key, live.info.etag) == record.sha256
+    def __init__(self, parts: Parts, operation_id: str) -> None:
+        self.store = parts.store
+        self._parts = parts
+        self._operation_id = operation_id
 
+    def key_of(self, record: BackupRecord) -> str:
+        return record.key
 
-async def _put_back(parts: Parts, operation_id: str, choice: _Choice, live: ObjectHead | None) -> None:
-    if live is not None:
-        await _keep_overwritten(parts, operation_id, live)
-    written = await put_back(parts, choice.record, overwrite=live is not None)
-    await parts.vault.journal.append(
-        [
-            JournalDraft(
-                journal_events.RESTORED,
-                operation_id,
-                choice.record.key,
-                {"etag": written.etag, "sha256": choice.record.sha256, "deleted_seq": choice.entry.seq},
+    def differs(self, record: BackupRecord, live: ObjectHead) -> bool:
+        return bool(record.attributes.otherwise_in(live.attributes))
+
+    async def noted_etag(self, choice: Choice) -> str | None:
+        etag: str | None = None
+        async for entry in self._parts.vault.journal.read(
+            key=choice.record.key, events={journal_events.RESTORED}, after_seq=choice.seq
+        ):
+            if entry.data["deleted_seq"] == choice.seq:
+                etag = str(entry.data["etag"])
+        return etag
+
+    async def keep(self, live: Sequence[ObjectHead]) -> Mapping[str, str]:
+        return await _keep_overwritten(self._parts, self._operation_id, live)
+
+    async def note(self, done: Sequence[Done]) -> None:
+        parts = self._parts
+        drafts: list[JournalDraft] = []
+        for one in done:
+            record = one.choice.record
+            data = {"etag": one.etag, "sha256": record.sha256, "deleted_seq": one.choice.seq}
+            if one.found:
+                data["found"] = True
+            drafts.append(JournalDraft(journal_events.RESTORED, self._operation_id, record.key, data))
+        await parts.vault.journal.append(drafts)
+        written = [one.choice.record for one in done if not one.found]
+        await parts.registry.listing.forget([record.key for record in written])
+        for record in written:
+            parts.emit(
+                "object_restored", operation_id=self._operation_id, s3_key=record.key, size=record.size
             )
-        ]
-    )
-    await parts.registry.listing.forget([choice.record.key])
-    parts.emit(
-        "object_restored", operation_id=operation_id, s3_key=choice.record.key, size=choice.record.size
-    )
 
 
-async def _keep_overwritten(parts: Parts, operation_id: str, live: ObjectHead) -> None:
-    """The live object is somebody's file: into the vault with it before it is replaced (P2)."""
+async def _keep_overwritten(parts: Parts, operation_id: str, live: Sequence[ObjectHead]) -> Mapping[str, str]:
+    """Live objects are somebody's files: into the vault with them before they are replaced (P2).
+
+    Returns those that could not be taken, with the reason.
+    """
     async with parts.vault.session(operation_id) as session:
-        records, kept = await back_up(parts, session, [live.info], operation_id)
-    for _, why in kept.values():
-        raise S3GCError(f"the live object could not be backed up, so it was not overwritten: {why}")
+        records, kept = await back_up(parts, session, [head.info for head in live], operation_id)
     await parts.vault.journal.append(
         [
             JournalDraft(
@@ -179,3 +142,7 @@ async def _keep_overwritten(parts: Parts, operation_id: str, live: ObjectHead) -
             for record in records.values()
         ]
     )
+    return {
+        key: f"the live object could not be backed up, so it was not overwritten: {why}"
+        for key, (_, why) in kept.items()
+    }

@@ -48,6 +48,7 @@ Responses = dict[int | str, dict[str, Any]]
 
 def _errors(*codes: int) -> Responses:
     told = {
+        400: "The body can't be read.",
         401: "No key, or a wrong one.",
         403: "The key's role may not do this, or the admin is closed.",
         404: "There is no such thing.",
@@ -122,7 +123,7 @@ class Api:
         add("POST", "/restore-to-time", self.restore_to_time, models.Restored, 409, **restored)
         add("GET", "/explain", self.explain, models.Explanation)
         add("GET", "/breakers", self.breakers, models.Breakers)
-        add("POST", "/breakers/acknowledge", self.acknowledge, models.Breakers)
+        add("POST", "/breakers/acknowledge", self.acknowledge, models.Breakers, 400)
         add("GET", "/vault-stats", self.vault_stats, models.VaultStats)
 
     # ------------------------------------------------------------------ state
@@ -437,6 +438,18 @@ def moment_of(at: datetime) -> datetime:
     if not 1970 <= at.year <= 9000:
         raise Refusal(422, "invalid", "at must lie between the years 1970 and 9000")
     return at
+
+
+def read_moment(text: str) -> datetime:
+    """A time in ISO 8601.
+
+    Raises:
+        Refusal: it isn't one.
+    """
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError:
+        raise Refusal(422, "invalid", "write the time as 2026-11-22T18:00:00Z") from None
 
 
 def _event(name: str, data: str) -> str:

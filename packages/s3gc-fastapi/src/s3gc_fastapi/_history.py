@@ -84,6 +84,8 @@ class History:
     _order: list[str]  # operation ids, oldest first
     _read: int
     _lock: anyio.Lock
+    reclaimed: int = 0
+    """Bytes deleted over all operations."""
 
     @classmethod
     def new(cls) -> History:
@@ -121,6 +123,7 @@ class History:
         if begun is None:
             return
         counts = {name: data[name] for name in _COUNTS if isinstance(data.get(name), int | float)}
+        self.reclaimed += int(counts.get("bytes_deleted", 0)) - int(begun.counts.get("bytes_deleted", 0))
         kept = data.get("kept")
         self._operations[entry.operation_id] = evolve(
             begun,

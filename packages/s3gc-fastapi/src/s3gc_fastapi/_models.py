@@ -195,6 +195,15 @@ class Status(Model):
     role: str = Field(description="What the caller may do.")
 
 
+class Capture(Model):
+    """How far a source's change capture is behind, and what its database keeps for it."""
+
+    ready: bool | None = None
+    lag_bytes: int | None = None
+    held_bytes: int | None = None
+    error: str | None = None
+
+
 class Metrics(Model):
     """Totals over the bucket's whole history. They survive restarts."""
 
@@ -208,8 +217,12 @@ class Metrics(Model):
     vault_size_bytes: int
     avg_compression_ratio: float | None = None
     journal_entries: int
+    capture: dict[str, Capture] = Field(default_factory=dict, description="By source that is followed.")
     last_verify_at: datetime | None = None
     last_verify_problems: int | None = None
+    verified_whole_at: datetime | None = Field(
+        None, description="All that the vault held then was read since."
+    )
     last_drill_at: datetime | None = None
     last_drill_problems: int | None = None
 

@@ -23,6 +23,12 @@ METRICS: Mapping[str, tuple[str, str, tuple[str, ...]]] = {
     "s3gc_healthy": ("gauge", "Whether every part answers and no breaker waits.", ()),
     "s3gc_part_up": ("gauge", "Whether the vault, the store, or a source answers.", ("part", "name")),
     "s3gc_source_lag_seconds": ("gauge", "How long ago the registry last reached the source.", ("source",)),
+    "s3gc_source_unread_bytes": (
+        "gauge",
+        "What a followed database has written since the last change that was released.",
+        ("source",),
+    ),
+    "s3gc_source_held_bytes": ("gauge", "What a followed database keeps of its log for s3gc.", ("source",)),
     "s3gc_breakers_waiting": ("gauge", "Breakers that wait for an acknowledgement.", ()),
     "s3gc_deleted_objects_total": ("counter", "Objects deleted.", ()),
     "s3gc_backed_up_objects_total": ("counter", "Objects backed up.", ()),
@@ -45,7 +51,16 @@ METRICS: Mapping[str, tuple[str, str, tuple[str, ...]]] = {
     ),
     "s3gc_journal_entries": ("gauge", "Entries of the journal.", ()),
     "s3gc_last_verify_timestamp_seconds": ("gauge", "When backups were last verified; absent if never.", ()),
-    "s3gc_last_verify_problems": ("gauge", "Problems that verifying found.", ()),
+    "s3gc_last_verify_problems": (
+        "gauge",
+        "Problems of the last whole verification and the shares since.",
+        (),
+    ),
+    "s3gc_verified_whole_timestamp_seconds": (
+        "gauge",
+        "All that the vault held then was read since; absent before.",
+        (),
+    ),
     "s3gc_last_drill_timestamp_seconds": ("gauge", "When backups were last restored by way of trial.", ()),
     "s3gc_last_drill_problems": ("gauge", "Problems that the drill found.", ()),
     "s3gc_admin_refused_keys_total": ("counter", "Wrong keys shown to this process.", ()),
@@ -64,6 +79,7 @@ _TOTALS = {
     "s3gc_last_run_timestamp_seconds": "last_run_at",
     "s3gc_last_verify_timestamp_seconds": "last_verify_at",
     "s3gc_last_verify_problems": "last_verify_problems",
+    "s3gc_verified_whole_timestamp_seconds": "verified_whole_at",
     "s3gc_last_drill_timestamp_seconds": "last_drill_at",
     "s3gc_last_drill_problems": "last_drill_problems",
 }
@@ -112,6 +128,9 @@ async def exposition(admin: Admin, accept: str) -> tuple[bytes, str]:
         _healthy(samples, found)
         for name, key in _TOTALS.items():
             samples.add(name, numbers[key])
+        for source, capture in numbers["capture"].items():
+            samples.add("s3gc_source_unread_bytes", capture.get("lag_bytes"), source)
+            samples.add("s3gc_source_held_bytes", capture.get("held_bytes"), source)
         samples.add("s3gc_last_run_failed", numbers["last_error"] is not None)
     registry = CollectorRegistry(auto_describe=False)
     registry.register(samples)

@@ -20,6 +20,7 @@ from s3gc_fastapi._auth import CLOSED, Door
 from s3gc_fastapi._keys import AdminKey, Keyring, keys_of
 from s3gc_fastapi._routes import route_of
 from s3gc_fastapi._schedule import Schedule
+from s3gc_fastapi.ui._pages import Pages
 
 PREFIX = "/admin/s3gc"
 _STATE = "s3gc_admins"
@@ -153,5 +154,7 @@ def _router(admin: Admin, authenticate: Authenticate | None, prefix: str) -> API
             yield
 
     router = APIRouter(prefix=prefix, tags=["s3gc"], route_class=route_of(admin), lifespan=lifespan)
-    Api(admin, door).add_to(router)
+    api = Api(admin, door)
+    api.add_to(router)
+    router.include_router(Pages(admin, door, api).router())
     return router

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from s3gc_cli import _documents
 from s3gc_cli._errors import DONE, FAILED, UsageProblem
@@ -21,6 +22,7 @@ class Choice:
     prefix: str | None = None
     operation: str | None = None
     at: str | None = None
+    into: str | None = None
 
 
 async def restore(session: Session, choice: Choice, *, execute: bool, overwrite: bool) -> int:
@@ -35,17 +37,21 @@ async def restore(session: Session, choice: Choice, *, execute: bool, overwrite:
             "say what to restore: --key, --prefix, --operation or --at (--prefix '' is everything)"
         )
     config, _ = session.config()
-    async with session.collector(config) as gc:
-        if session.watcher is not None:
-            session.watcher.display.stage("restoring" if execute else "comparing")
-        report = await gc.restore(
-            key=key,
-            prefix=choice.prefix,
-            operation_id=choice.operation,
-            at=at,
-            dry_run=not execute,
-            overwrite=overwrite,
-        )
+    session.watch().display.stage("restoring" if execute else "comparing")
+    what: dict[str, Any] = {
+        "key": key,
+        "prefix": choice.prefix,
+        "operation_id": choice.operation,
+        "at": at,
+        "dry_run": not execute,
+        "overwrite": overwrite,
+    }
+    if choice.into is None:
+        async with session.collector(config) as gc:
+            report = await gc.restore(**what)
+    else:
+        async with session.archive(config) as archive:  # the bucket and the database may be gone
+            report = await archive.restore(choice.into, **what)
     session.answer(
         _documents.restored(report),
         restored(report),

@@ -100,6 +100,8 @@ def _detail(entry: JournalEntry) -> str:
             return str(data["why"])
         case journal_events.RESTORED:
             return f"SHA-256 {data['sha256']}, undoes entry {data['deleted_seq']}"
+        case journal_events.RESTORED_ELSEWHERE:
+            return f"as {data['as']} into {data['into']}, from entry {data['deleted_seq']}"
         case journal_events.STORE_PROBED:
             able = data["capabilities"]
             proven = "proven" if able["conditional_delete"] else "not proven"

@@ -70,6 +70,8 @@ def removed(report: RemovalReport) -> str:
     verb = "would remove" if report.dry_run else "removed"
     line = f"{verb} {count(report.removed, 'backup')} ({size(report.freed)})"
     line += f", {count(report.packs, 'pack')} written anew or unlinked"
+    if report.shared:
+        line += f"; the bytes of {report.shared} stay, because other backups share them"
     return line + (f", {count(len(report.problems), 'problem')}" if report.problems else "")
 
 

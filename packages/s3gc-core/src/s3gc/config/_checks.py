@@ -445,14 +445,65 @@ def vault_days(name: str) -> Callable[[object], float | None]:
     return check
 
 
+class DaysByPrefix(Mapping[str, float | None]):
+    """Days by prefix: an immutable, hashable mapping in the order given. None: for ever."""
+
+    __slots__ = ("_days",)
+
+    def __init__(self, days: Mapping[str, float | None]) -> None:
+        self._days = dict(days)
+
+    def __getitem__(self, prefix: str) -> float | None:
+        return self._days[prefix]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._days)
+
+    def __len__(self) -> int:
+        return len(self._days)
+
+    def __hash__(self) -> int:
+        return hash(frozenset(self._days.items()))
+
+    def __repr__(self) -> str:
+        return repr(self._days)
+
+
+def vault_days_by_prefix(value: object) -> DaysByPrefix:
+    """Prefix → days, or ``"forever"``."""
+    name = "vault_retention_by_prefix"
+    if not isinstance(value, Mapping):
+        raise ConfigError(
+            f"{name} must map prefixes to days, got {_kind_of_value(value)}: "
+            f'write {name}={{"invoices/": 3650}}'
+        )
+    days: dict[str, float | None] = {}
+    starts: dict[str, str] = {}
+    for given, number in value.items():
+        prefix = _text(f"{name}: each prefix", given)
+        if not prefix.strip("/*"):
+            raise ConfigError(f"{name}: {prefix!r} is the whole bucket: that is vault_retention_days")
+        start = prefix[:-1] if prefix.endswith("*") else prefix.rstrip("/") + "/"
+        if start in starts:
+            raise ConfigError(f"{name}: {starts[start]!r} and {prefix!r} mean the same keys")
+        starts[start] = prefix
+        forever = number is None or number == "forever"
+        days[prefix] = None if forever else vault_days(f"{name}: {prefix!r}")(number)
+    return DaysByPrefix(days)
+
+
 def together(options: Any) -> None:
     """What no option can check alone: options that contradict one another."""
-    kept, window = options.vault_retention_days, options.recovery_window_days
-    if kept is not None and window is not None and kept < window:
-        raise ConfigError(
-            f"vault_retention_days ({kept}) is less than recovery_window_days ({window}): a database that is "
-            "put back that far would name objects whose backups are gone"
-        )
+    window = options.recovery_window_days
+    retentions = {"vault_retention_days": options.vault_retention_days}
+    for prefix, days in options.vault_retention_by_prefix.items():
+        retentions[f"vault_retention_by_prefix: {prefix!r}"] = days
+    for name, kept in retentions.items():
+        if kept is not None and window is not None and kept < window:
+            raise ConfigError(
+                f"{name} ({kept}) is less than recovery_window_days ({window}): a database "
+                "that is put back that far would name objects whose backups are gone"
+            )
     if options.backup_copies > 1 + len(options.replicas):
         raise ConfigError(
             f"backup_copies = {options.backup_copies} asks for more places than vault and replicas are "

@@ -147,6 +147,13 @@ class Draft:
         env="S3GC_VAULT_RETENTION_DAYS",
         help="How long `vault prune` leaves the backup of a deleted object. None: for ever.",
     )
+    vault_retention_by_prefix: Mapping[str, float | None] = option(
+        _checks.vault_days_by_prefix,
+        _checks.DaysByPrefix({}),
+        type='prefix -> days or "forever"',
+        env="S3GC_VAULT_RETENTION_BY_PREFIX",
+        help="The same for the keys below some prefixes; of those that match the longest counts.",
+    )
     recovery_window_days: float | None = option(
         _checks.vault_days("recovery_window_days"),
         None,
@@ -237,7 +244,7 @@ class Draft:
             {
                 a.name: getattr(self, a.name)
                 for a in fields(type(self))
-                if a.name not in ("tables", "folders", "derived", "s3", "safety")
+                if a.name not in ("tables", "folders", "derived", "s3", "vault_retention_by_prefix", "safety")
             }
         )
         for name, value in shown.items():
@@ -255,6 +262,10 @@ class Draft:
         shown["folders"] = {table: list(columns) for table, columns in self.folders.items()}
         shown["derived"] = dict(self.derived)
         shown["s3"] = dict(self.s3)
+        shown["vault_retention_by_prefix"] = {
+            prefix: "forever" if days is None else days
+            for prefix, days in self.vault_retention_by_prefix.items()
+        }
         shown["safety"] = converter.unstructure(self.safety)
         return shown
 
@@ -368,6 +379,7 @@ def create_config(
     s3: Mapping[str, str] | None = None,
     registry_url: str | None = None,
     vault_retention_days: float | None = None,
+    vault_retention_by_prefix: Mapping[str, float | str | None] | None = None,
     recovery_window_days: float | None = None,
     compression: str = "fast",
     replicas: Iterable[str] = (),
@@ -406,6 +418,7 @@ def create_config(
         s3={} if s3 is None else s3,
         registry_url=registry_url,
         vault_retention_days=vault_retention_days,
+        vault_retention_by_prefix={} if vault_retention_by_prefix is None else vault_retention_by_prefix,
         recovery_window_days=recovery_window_days,
         compression=compression,
         replicas=replicas,

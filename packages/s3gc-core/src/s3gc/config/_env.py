@@ -139,6 +139,22 @@ def _settings(text: str) -> dict[str, str]:
     return settings
 
 
+def _days_by_prefix(text: str) -> dict[str, float | str]:
+    """``invoices/=3650; legal/=forever``."""
+    days: dict[str, float | str] = {}
+    for part in text.split(";"):
+        if not part.strip():
+            continue
+        prefix, equals, number = (piece.strip() for piece in part.rpartition("="))
+        if not equals or not prefix or prefix in days:
+            got = _checks.show(part.strip())
+            raise ConfigError(
+                f"S3GC_VAULT_RETENTION_BY_PREFIX must look like invoices/=3650; legal/=forever, got {got}"
+            )
+        days[prefix] = number if number == "forever" else _number("S3GC_VAULT_RETENTION_BY_PREFIX")(number)
+    return days
+
+
 def _columns(text: str, variable: str) -> dict[str, list[str]]:
     tables: dict[str, list[str]] = {}
     for part in text.split(";"):
@@ -166,6 +182,7 @@ _PARSERS: dict[str, Callable[[str], Any]] = {
     "exclude_prefixes": _list,
     "retention_days": _number("S3GC_RETENTION_DAYS"),
     "vault_retention_days": _number("S3GC_VAULT_RETENTION_DAYS"),
+    "vault_retention_by_prefix": _days_by_prefix,
     "recovery_window_days": _number("S3GC_RECOVERY_WINDOW_DAYS"),
     "mode": lambda text: text.strip().lower(),
     "cdc_backend": lambda text: text.strip().lower(),

@@ -31,9 +31,10 @@ class Option:
     @property
     def toml(self) -> str:
         """The key in ``s3gc.toml``: a table for those that map something, else a plain key."""
-        return (
-            f"[{self.name}]" if self.name in ("tables", "folders", "derived", "s3", "safety") else self.name
-        )
+        return f"[{self.name}]" if self.name in _TABLES else self.name
+
+
+_TABLES = frozenset({"tables", "folders", "derived", "s3", "vault_retention_by_prefix", "safety"})
 
 
 class _Required:

@@ -313,6 +313,26 @@ class VaultContract:
         with pytest.raises(VaultCorrupt):
             await read(vault, moved)
 
+    async def test_what_is_read_together_is_what_is_read_alone(
+        self, vault: Vault, damage: Callable[[BackupRecord], None]
+    ) -> None:
+        """Of many small backups only right bytes come; what is damaged, or of another object, doesn't."""
+        content = {f"k{n}": bytes([n]) * (n * 999) for n in range(12)}
+        records = await store(vault, content)
+        found = await vault.read_small(list(records.values()))
+        assert found.items() <= content.items()
+        damage(records["k7"])
+        odd = [
+            evolve(records["k1"], location=records["k2"].location, stored_size=records["k2"].stored_size),
+            evolve(records["k3"], sha256="0" * 64),
+            evolve(records["k4"], location="nonsense"),
+            evolve(records["k5"], codec="no such codec"),
+        ]
+        right = [record for key, record in records.items() if key not in ("k1", "k3", "k4", "k5")]
+        again = await vault.read_small([*odd, *right])
+        assert again.items() <= content.items()
+        assert not again.keys() & {"k1", "k3", "k4", "k5", "k7"}
+
     @pytest.mark.parametrize("location", ["", "nonsense", "../../etc/passwd:0:10", ":0:1"])
     async def test_a_made_up_place_is_refused(self, vault: Vault, location: str) -> None:
         record = (await store(vault, {"a": b"abc"}))["a"]

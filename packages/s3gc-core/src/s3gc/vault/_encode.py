@@ -6,13 +6,13 @@ import hashlib
 import threading
 from collections.abc import Callable, Mapping, Sequence
 
-from attrs import evolve, frozen
+from attrs import define, evolve, frozen
 
 from s3gc.abc import Compressor, EncodedObject
 from s3gc.errors import VaultCorrupt
-from s3gc.model import BackupRecord, ObjectAttributes, ObjectInfo
+from s3gc.model import BackupRecord, ObjectAttributes, ObjectInfo, SameAs
 from s3gc.vault._frames import Decoder, FrameReader, reader_of
-from s3gc.vault._layout import CODED_VERSION, VERSION, FrameBuilder, HeaderText
+from s3gc.vault._layout import CODED_VERSION, SAME, VERSION, FrameBuilder, HeaderText
 from s3gc.vault.packs import PackWriter, location_of
 
 PACK_ROLL_BYTES = 256 * 1024 * 1024
@@ -28,9 +28,9 @@ From the facts measured before the start: JPEG, video and archives lie at 0.99 t
 """
 
 
-@frozen
+@define
 class Arrived:
-    """A small object that was read."""
+    """A small object that was read, and what is found out about it on its way."""
 
     info: ObjectInfo
     attributes: ObjectAttributes
@@ -38,6 +38,10 @@ class Arrived:
     data: bytes
     coded: EncodedObject | None = None
     """A body by a codec of whole objects, proved."""
+    sha256: bytes = b""
+    """Of ``data``; empty when nobody has computed it yet."""
+    same_as: SameAs | None = None
+    """Whose bytes these are: that was proved, and they aren't written again."""
 
 
 @frozen
@@ -58,17 +62,22 @@ class _Encoded:
     body: bytes
     sha256: bytes
     requires: Mapping[str, str] | None = None
+    same_as: SameAs | None = None
 
     def begin_frame(self, offset: int) -> FrameBuilder:
         """The frame for it, with its header."""
-        header = self.arrived.header.with_codec(self.codec, self.requires)
-        return FrameBuilder(offset, header, VERSION if self.requires is None else CODED_VERSION)
+        header = self.arrived.header.with_codec(self.codec, self.requires, self.same_as)
+        plain = self.requires is None and self.same_as is None
+        return FrameBuilder(offset, header, VERSION if plain else CODED_VERSION)
 
 
 def encode(arrived: Arrived, codec: Compressor) -> _Encoded:
     """Compress a small object; keep its bytes as they are if that saves too little."""
     data = arrived.data
-    made = _Encoded(arrived, "store", data, hashlib.sha256(data).digest())
+    sha256 = arrived.sha256 or hashlib.sha256(data).digest()
+    if arrived.same_as is not None:
+        return _Encoded(arrived, SAME, b"", sha256, same_as=arrived.same_as)
+    made = _Encoded(arrived, "store", data, sha256)
     if codec.name != "store" and data:
         stream = codec.compressor(len(data))
         body = stream.compress(data)
@@ -80,6 +89,21 @@ def encode(arrived: Arrived, codec: Compressor) -> _Encoded:
     if coded is not None and len(coded.body) < RAW_ABOVE * len(made.body):
         made = evolve(made, codec=coded.codec, body=coded.body, requires=coded.requires)
     return made
+
+
+def _twins(batch: Sequence[Arrived]) -> dict[int, int]:
+    """Which objects of a batch have the very bytes of one before them, and of which, by position.
+
+    Only those are looked at whose hash was computed: of smaller ones sharing gains nothing.
+    """
+    first: dict[bytes, int] = {}
+    twins: dict[int, int] = {}
+    for at, arrived in enumerate(batch):
+        if arrived.sha256 and arrived.data:
+            before = first.setdefault(arrived.sha256, at)
+            if before != at and batch[before].data == arrived.data:
+                twins[at] = before
+    return twins
 
 
 class SmallPacks:
@@ -96,13 +120,20 @@ class SmallPacks:
 
     def write(self, batch: Sequence[Arrived]) -> list[Placed]:
         """Compress outside of the lock, append inside of it."""
-        encoded = [encode(arrived, self._codec) for arrived in batch]
+        twins = _twins(batch)
+        encoded = [
+            _Encoded(arrived, SAME, b"", arrived.sha256) if at in twins else encode(arrived, self._codec)
+            for at, arrived in enumerate(batch)
+        ]
         placed: list[Placed] = []
         with self._lock:
             parts: list[bytes] = []
             waiting = 0
             writer = self._writer()
-            for item in encoded:
+            for at, item in enumerate(encoded):
+                if at in twins:
+                    twin = placed[twins[at]].record
+                    item = evolve(item, same_as=twin.same_as or SameAs(twin.key, twin.location))
                 if writer.size + waiting >= PACK_ROLL_BYTES:
                     writer.write(b"".join(parts))
                     parts, waiting, self.current = [], 0, None
@@ -111,9 +142,12 @@ class SmallPacks:
                 frame = item.begin_frame(offset)
                 parts.append(frame.start)
                 parts += frame.chunks(item.body)
-                parts.append(frame.end(len(item.arrived.data), item.sha256))
+                parts.append(frame.end(item.arrived.info.size, item.sha256))
                 waiting += frame.length
-                placed.append(placed_at(item.arrived, item.codec, item.sha256, writer, offset, frame))
+                made = placed_at(item.arrived, item.codec, item.sha256, writer, offset, frame)
+                if item.same_as is not None:
+                    made = evolve(made, record=evolve(made.record, same_as=item.same_as))
+                placed.append(made)
                 if waiting >= WRITE_BYTES:
                     writer.write(b"".join(parts))
                     parts, waiting = [], 0
@@ -174,7 +208,10 @@ def read_back(placed: Sequence[Placed], codecs: Mapping[str, Compressor]) -> Non
         what = f"the backup of {record.key!r} at {record.location} does not read back as written"
         try:
             reader = FrameReader(read, frame.offset)
-            if record.codec in codecs:
+            if record.same_as is not None:  # those bytes were compared before; nothing is to come out here
+                for _ in reader.chunks():
+                    raise VaultCorrupt("it has bytes of its own")
+            elif record.codec in codecs:
                 decoder = Decoder(codecs[record.codec], record.size, repr(record.key))
                 for chunk in reader.chunks():
                     decoder.decode(chunk)

@@ -10,7 +10,7 @@ from attrs import evolve, frozen
 
 from s3gc.abc import Compressor
 from s3gc.errors import CodecMissing, VaultCorrupt, VaultError
-from s3gc.model import BackupRecord
+from s3gc.model import BackupRecord, SameAs
 from s3gc.vault import _fs
 from s3gc.vault._layout import (
     CHUNK_MAX_BYTES,
@@ -26,6 +26,7 @@ from s3gc.vault._layout import (
     Header,
     parse_header,
 )
+from s3gc.vault._locations import parse_location
 
 Read = Callable[[int, int], bytes]
 """(offset, size) → up to ``size`` bytes, fewer only at the end."""
@@ -342,3 +343,29 @@ def coded_record(read: Read, offset: int, record: BackupRecord, bucket: str) -> 
     close_record(reader, record)
     header = reader.header
     return Coded(record.codec, header.requires, b"".join(chunks), record.size, reader.sha256, what)
+
+
+def empty_record(read: Read, offset: int, record: BackupRecord, bucket: str) -> None:
+    """Check the frame of a record that shares the bytes of another one.
+
+    Raises:
+        VaultCorrupt: it isn't as it was written.
+    """
+    reader = open_record(read, offset, record, bucket)
+    for _ in reader.chunks():
+        raise VaultCorrupt(f"{record.key!r} shares its bytes, and has some of its own")
+    close_record(reader, record)
+
+
+def sharer_of(read: Read, place: SameAs, record: BackupRecord, bucket: str) -> BackupRecord:
+    """The record of the frame at a place whose bytes ``record`` shares; its body isn't looked at yet.
+
+    Raises:
+        VaultCorrupt: it is the frame of another object.
+    """
+    _, offset, length = parse_location(place.location)
+    header = FrameReader(read, offset).header
+    found = header.record
+    if (found.key, found.size, found.same_as, header.bucket) != (place.key, record.size, None, bucket):
+        raise VaultCorrupt(f"the frame at {place.location} is not the one whose bytes {record.key!r} shares")
+    return evolve(found, sha256=record.sha256, stored_size=length, location=place.location)

@@ -23,12 +23,14 @@ from typing import Any
 from attrs import frozen
 
 from s3gc.errors import VaultCorrupt, VaultError
-from s3gc.model import BackupRecord, ObjectAttributes, ObjectInfo
+from s3gc.model import BackupRecord, ObjectAttributes, ObjectInfo, SameAs
 from s3gc.vault.records import (
     attributes_from_json,
     attributes_to_json,
     canonical,
     quoted,
+    same_as_from_json,
+    same_as_to_json,
     time_from_text,
     time_to_text,
 )
@@ -39,7 +41,10 @@ VERSION = 1
 """Of a frame whose stored bytes a streaming codec reads."""
 
 CODED_VERSION = 2
-"""Of one whose header says more: what its codec requires."""
+"""Of one whose header says more: what its codec requires, or whose bytes it shares."""
+
+SAME = "same"
+"""The codec of a frame without bytes: they are those of another one."""
 
 PREAMBLE = struct.Struct(">8sHHIQ")
 LENGTH = struct.Struct(">I")
@@ -59,8 +64,11 @@ _HEADER_NAMES = frozenset(
 )
 VERSIONS = (VERSION, CODED_VERSION)
 
-_MORE_NAMES = {VERSION: frozenset[str](), CODED_VERSION: frozenset(("requires",))}
-"""What else a header of a version has."""
+_MORE_NAMES = {
+    VERSION: (frozenset[str](),),
+    CODED_VERSION: (frozenset(("requires",)), frozenset(("same_as",))),
+}
+"""What else a header of a version has: one of these."""
 
 
 @frozen
@@ -82,9 +90,13 @@ class HeaderText:
     after: bytes
     end: bytes
 
-    def with_codec(self, codec: str, requires: Mapping[str, str] | None = None) -> bytes:
-        """The header of version 1, or with ``requires`` of CODED_VERSION."""
+    def with_codec(
+        self, codec: str, requires: Mapping[str, str] | None = None, same_as: SameAs | None = None
+    ) -> bytes:
+        """The header of version 1, or with one of the others of CODED_VERSION."""
         more = b"" if requires is None else f',"requires":{canonical(dict(requires))}'.encode()
+        if same_as is not None:
+            more = f',"same_as":{canonical(same_as_to_json(same_as))}'.encode()
         return b"".join((self.before, quoted(codec).encode(), self.after, more, self.end))
 
 
@@ -124,9 +136,10 @@ def parse_header(data: bytes, version: int = VERSION) -> Header:
         fields: Any = json.loads(data)
     except ValueError as error:
         raise VaultCorrupt(f"the header is not JSON: {error}") from error
-    names = _HEADER_NAMES | _MORE_NAMES[version]
-    if not isinstance(fields, dict) or not fields.keys() >= names:
+    forms = [_HEADER_NAMES | more for more in _MORE_NAMES[version]]
+    if not isinstance(fields, dict) or not any(fields.keys() >= form for form in forms):
         raise VaultCorrupt("the header lacks fields")
+    names = next(form for form in forms if fields.keys() >= form)
     if fields.keys() != names:
         unknown = ", ".join(sorted(fields.keys() - names))
         raise VaultError(f"the header has fields of a newer s3gc ({unknown}): update s3gc")
@@ -150,7 +163,10 @@ def parse_header(data: bytes, version: int = VERSION) -> Header:
         codec=fields["codec"],
         stored_size=0,
         location="",
+        same_as=same_as_from_json(fields["same_as"]) if "same_as" in fields else None,
     )
+    if (record.same_as is None) != (record.codec != SAME):
+        raise VaultCorrupt("the header contradicts itself about whose bytes these are")
     return Header(record, fields["bucket"], fields["operation"], requires)
 
 

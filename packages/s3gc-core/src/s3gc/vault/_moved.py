@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from s3gc.abc import Journal
-from s3gc.errors import BackupGone
-from s3gc.journal_events import BACKUP_REMOVED, PACK_RETIRED, REPACKED
-from s3gc.model import BackupRecord
+from s3gc.errors import BackupGone, VaultCorrupt
+from s3gc.journal_events import BACKUP_REMOVED, BYTES_MOVED, PACK_RETIRED, REPACKED
+from s3gc.model import BackupRecord, SameAs
 from s3gc.vault.packs import parse_location
-from s3gc.vault.records import record_from_json
+from s3gc.vault.records import record_from_json, same_as_from_json
 
 
 class Moved:
@@ -34,7 +34,8 @@ class Moved:
         Raises:
             BackupGone: it was removed, and why.
         """
-        if parse_location(record.location)[0] not in self.retired:
+        # One that shares bytes may get bytes of its own without its pack being retired.
+        if record.same_as is None and parse_location(record.location)[0] not in self.retired:
             return record
         events = {REPACKED, BACKUP_REMOVED}
         async for entry in self._journal.read(key=record.key, events=events):
@@ -47,3 +48,20 @@ class Moved:
                 )
             record = record_from_json(entry.data["backup"])
         return record
+
+    async def bytes_of(self, same_as: SameAs) -> SameAs:
+        """Where shared bytes are now: maybe at another backup, when that whose they were is gone.
+
+        Raises:
+            VaultCorrupt: the journal doesn't say.
+        """
+        before = None
+        while parse_location(same_as.location)[0] in self.retired and same_as != before:
+            before = same_as
+            async for entry in self._journal.read(key=same_as.key, events={BYTES_MOVED}):
+                if entry.data["from"] == same_as.location:
+                    same_as = same_as_from_json(entry.data["to"])
+                    break
+        if same_as == before:
+            raise VaultCorrupt(f"the bytes of {same_as.key!r} at {same_as.location} are gone")
+        return same_as

@@ -16,13 +16,14 @@ from itertools import groupby
 from attrs import evolve, frozen
 
 from s3gc.errors import CodecMissing, VaultCorrupt, VaultError
-from s3gc.journal_events import BACKUP_REMOVED, BACKUPS, PACK_RETIRED, REPACKED
-from s3gc.model import BackupRecord, JournalDraft, ObjectInfo
+from s3gc.journal_events import BACKUP_REMOVED, BACKUPS, BYTES_MOVED, PACK_RETIRED, REPACKED
+from s3gc.model import BackupRecord, JournalDraft, ObjectInfo, SameAs
 from s3gc.vault import _fs
-from s3gc.vault._places import Place
+from s3gc.vault._locations import parse_location
+from s3gc.vault._places import Place, Places
 from s3gc.vault.local import LocalVault
 from s3gc.vault.packs import PACK_SUFFIX
-from s3gc.vault.records import canonical, record_from_json, record_to_json
+from s3gc.vault.records import canonical, record_from_json, record_to_json, same_as_to_json
 
 
 @frozen
@@ -43,11 +44,14 @@ class Repacked:
 
 
 async def one_pack(
-    vault: LocalVault, pack: str, places: Sequence[Place], why: Why, *, plain: bool = False
+    vault: LocalVault, pack: str, places: Places, why: Why, *, plain: bool = False
 ) -> str | Repacked:
     """Copy what stays, note all of it, unlink. Why the pack was left as it is, or what it is now.
 
+    Bytes that other backups share stay: at their own backup, or if that goes, at one of the others.
+
     Args:
+        places: is told what became of the pack's backups.
         plain: write the copies by zstd alone.
     """
     path = vault.packs_folder / (pack + PACK_SUFFIX)
@@ -59,16 +63,21 @@ async def one_pack(
     try:
         if not _fs.try_lock(fd):
             return "it is being written to: later"
-        kept, doomed = await _records(vault, places)
         try:
-            copies = await _copy(vault, kept, plain=plain)
+            moves, doomed, bytes_moved = await _copied(vault, pack, places, plain=plain)
         except (VaultCorrupt, CodecMissing) as error:
             return f"what remains of it can't be read, so nothing of it was removed: {error}"
         drafts = [
             JournalDraft(
                 REPACKED, why.operation_id, old.key, {"from": old.location, "backup": record_to_json(new)}
             )
-            for old, new in copies
+            for old, new in moves
+        ]
+        drafts += [
+            JournalDraft(
+                BYTES_MOVED, why.operation_id, old.key, {"from": old.location, "to": same_as_to_json(new)}
+            )
+            for old, new in bytes_moved.items()
         ]
         facts = {"why": why.why, "reason": why.reason}
         drafts += [
@@ -86,7 +95,72 @@ async def one_pack(
         await vault.retire(pack)
     finally:
         os.close(fd)
-    return Repacked(sum(old.stored_size for old, _ in copies), sum(new.stored_size for _, new in copies))
+    for old, new in moves:
+        places.moved(old.location, new)
+    for record in doomed:
+        places.removed(record.location, record.key)
+    for whose, now in bytes_moved.items():
+        places.bytes_moved(whose.location, now)
+    places.retired(pack)
+    return Repacked(sum(old.stored_size for old, _ in moves), sum(new.stored_size for _, new in moves))
+
+
+_Moves = list[tuple[BackupRecord, BackupRecord]]
+
+
+async def _copied(
+    vault: LocalVault, pack: str, places: Places, *, plain: bool
+) -> tuple[_Moves, list[BackupRecord], dict[SameAs, SameAs]]:
+    """The backups with their old and new records; those that go; where the bytes that others share went."""
+    here = places.of_pack(pack)
+    kept, doomed = await _records(vault, here)
+    shared = places.sharers(pack)
+    places_of = {(place.location, place.key): place for place in here}
+    whole = [(operation, record) for operation, record in kept if record.same_as is None]
+    # Bytes whose own backup goes, or was never confirmed, go to one that shares them.
+    staying = {SameAs(record.key, record.location) for _, record in whole}
+    heirs = {whose: heir for whose, heir in shared.items() if whose not in staying}
+    inherited = [(heir.operation, await _record_at(vault, heir)) for heir in heirs.values()]
+    moves = await _copy(vault, [*whole, *inherited], plain=plain)
+    now = {(old.key, old.location): SameAs(new.key, new.location) for old, new in moves}
+    bytes_moved = {
+        whose: now[
+            (heirs[whose].key, heirs[whose].location) if whose in heirs else (whose.key, whose.location)
+        ]
+        for whose in shared
+    }
+    moved = {(old.location, old.key) for old, _ in moves}
+    sharing: list[tuple[str, BackupRecord, SameAs]] = []
+    for operation, record in kept:
+        place = places_of[record.location, record.key]
+        if place.shared is not None and (record.location, record.key) not in moved:
+            sharing.append((operation, record, bytes_moved.get(place.shared, place.shared)))
+    return [*moves, *await _refer(vault, sharing)], doomed, bytes_moved
+
+
+async def _record_at(vault: LocalVault, place: Place) -> BackupRecord:
+    """A backup that shares bytes, as it is now."""
+    for record in await vault.journal.records_at([place.seq]):
+        record = evolve(record, location=place.location, same_as=place.shared)
+        return evolve(record, stored_size=parse_location(place.location)[2])
+    raise VaultCorrupt("the journal no longer has what it had a moment ago: run `audit verify`")
+
+
+async def _refer(vault: LocalVault, sharing: Sequence[tuple[str, BackupRecord, SameAs]]) -> _Moves:
+    """Write backups again that share bytes, which are at these places now."""
+    moves: _Moves = []
+    for operation, group in groupby(sharing, key=lambda item: item[0]):
+        some = list(group)
+        async with vault.copying(operation) as session:
+            for _, record, same_as in some:
+                await session.refer(_info(record), record.attributes, bytes.fromhex(record.sha256), same_as)
+            made = await session.commit()
+        moves += _matched([record for _, record, _ in some], made)
+    return moves
+
+
+def _info(record: BackupRecord) -> ObjectInfo:
+    return ObjectInfo(record.key, record.size, record.etag, record.last_modified, record.version_id)
 
 
 async def _records(
@@ -118,35 +192,37 @@ async def _entries(vault: LocalVault, after: int) -> AsyncIterator[tuple[int, Ba
         yield entry.seq, record_from_json(entry.data["backup"])
 
 
-async def _copy(
-    vault: LocalVault, kept: Sequence[tuple[str, BackupRecord]], *, plain: bool
-) -> list[tuple[BackupRecord, BackupRecord]]:
+async def _copy(vault: LocalVault, kept: Sequence[tuple[str, BackupRecord]], *, plain: bool) -> _Moves:
     """Back the backups up again, under the operations that made them: durable, read back, compared.
 
     Raises:
         VaultCorrupt: one of them can't be read, or another object came out.
     """
-    copies: list[tuple[BackupRecord, BackupRecord]] = []
+    moves: _Moves = []
     for operation, group in groupby(kept, key=lambda item: item[0]):
         records = [record for _, record in group]
         async with vault.copying(operation, plain=plain) as session:
             for record in records:
-                info = ObjectInfo(
-                    record.key, record.size, record.etag, record.last_modified, record.version_id
-                )
-                await session.add(info, record.attributes, vault.read(record))
-            made = list(await session.commit())
-        by_content: dict[str, list[BackupRecord]] = {}
-        for new in made:
-            by_content.setdefault(_content(new), []).append(new)
-        for record in records:
-            new_ones = by_content.get(_content(record))
-            if not new_ones:
-                raise VaultCorrupt(f"the copy of {record.key!r} is of another object")
-            copies.append((record, new_ones.pop()))
-    return copies
+                await session.add(_info(record), record.attributes, vault.read(record))
+            made = await session.commit()
+        moves += _matched(records, made)
+    return moves
+
+
+def _matched(records: Sequence[BackupRecord], made: Sequence[BackupRecord]) -> _Moves:
+    """Each record with that of its copy."""
+    by_content: dict[str, list[BackupRecord]] = {}
+    for new in made:
+        by_content.setdefault(_content(new), []).append(new)
+    moves: _Moves = []
+    for record in records:
+        new_ones = by_content.get(_content(record))
+        if not new_ones:
+            raise VaultCorrupt(f"the copy of {record.key!r} is of another object")
+        moves.append((record, new_ones.pop()))
+    return moves
 
 
 def _content(record: BackupRecord) -> str:
     """A record without what a copy may have otherwise."""
-    return canonical(record_to_json(evolve(record, codec="", stored_size=0, location="")))
+    return canonical(record_to_json(evolve(record, codec="", stored_size=0, location="", same_as=None)))

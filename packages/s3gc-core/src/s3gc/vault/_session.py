@@ -12,14 +12,15 @@ import anyio
 
 from s3gc import _threads
 from s3gc._pool import each
-from s3gc.abc import BackupSession, Compressor, EncodedObject, WholeObject
+from s3gc.abc import BackupSession, Compressor, WholeObject
 from s3gc.errors import VaultError
-from s3gc.model import BackupRecord, ObjectAttributes, ObjectInfo
+from s3gc.model import BackupRecord, ObjectAttributes, ObjectInfo, SameAs
 from s3gc.vault import _fs
 from s3gc.vault._coding import Coding
 from s3gc.vault._encode import Arrived, Placed, SmallPacks, read_back, runs
 from s3gc.vault._large import SMALL_STRETCH_BYTES, STRETCH_BYTES, LargeFrame
 from s3gc.vault._layout import CHUNK_MAX_BYTES, HeaderText, header_text
+from s3gc.vault._sharing import Sharing
 from s3gc.vault.packs import PackWriter
 
 SMALL_OBJECT_BYTES = 8 * 1024 * 1024
@@ -59,6 +60,7 @@ class LocalBackupSession(BackupSession):
         codec: Compressor,
         codecs: Mapping[str, Compressor],
         coding: Coding,
+        sharing: Sharing | None = None,
     ) -> None:
         self._operation_id = operation_id
         self._bucket = bucket
@@ -67,6 +69,7 @@ class LocalBackupSession(BackupSession):
         self._codec = codec
         self._codecs = codecs
         self._coding = coding
+        self._sharing = sharing
         self._packs = SmallPacks(current, create, codec)
         self._large = 0  # large objects on their way
         self._large_packs: list[PackWriter] = []
@@ -97,11 +100,13 @@ class LocalBackupSession(BackupSession):
         await self._reserve(info.size)
         try:
             data = await _collect(info, chunks)
-            coded = await self._coding.encode(data) if self._coding.takes(data) else None
+            arrived = Arrived(info, attributes, header, data)
+            if self._coding.takes(data):
+                await self._code([arrived])
         except BaseException:
             self._release(info.size)
             raise
-        self._pending.append(Arrived(info, attributes, header, data, coded))
+        self._pending.append(arrived)
         self._pending_bytes += info.size
         if self._waiting or self._pending_bytes >= BATCH_BYTES or len(self._pending) >= BATCH_OBJECTS:
             await self._write_pending()
@@ -117,15 +122,14 @@ class LocalBackupSession(BackupSession):
         size = sum(one.listed.size for one in small)
         await self._reserve(size)
         try:
-            coded = await self._code(small)
+            arrived = self._arrived(small)
+            await self._code(arrived)
             # Shielded as in _write_pending: the packs must not be closed under a thread that writes.
             with anyio.CancelScope(shield=True):
                 async with self._batches:
                     self._writing += 1
                     try:
-                        self._placed += await self._run(
-                            lambda: self._packs.write(self._arrived(small, coded))
-                        )
+                        await self._place(arrived)
                     except BaseException as error:
                         self._failed = error
                         raise
@@ -134,19 +138,39 @@ class LocalBackupSession(BackupSession):
         finally:
             self._release(size)
 
-    async def _code(self, objects: Sequence[WholeObject]) -> dict[int, EncodedObject | None]:
-        """What codecs of whole objects make of those that they take, by position."""
-        coded: dict[int, EncodedObject | None] = {}
+    async def refer(
+        self, info: ObjectInfo, attributes: ObjectAttributes, sha256: bytes, same_as: SameAs
+    ) -> None:
+        """Take an object whose bytes the vault has at ``same_as``; the caller knows that it has."""
+        self._require_usable()
+        header = header_text(info, attributes, self._bucket, self._operation_id)
+        self._pending.append(Arrived(info, attributes, header, b"", sha256=sha256, same_as=same_as))
+        if len(self._pending) >= BATCH_OBJECTS:
+            await self._write_pending()
 
-        async def one(at: int) -> None:
-            coded[at] = await self._coding.encode(objects[at].data)
+    async def _code(self, objects: Sequence[Arrived]) -> None:
+        """Note what codecs of whole objects make of those that they take."""
+        taken = [one for one in objects if self._coding.takes(one.data)]
+        if not taken:
+            return
+        if self._sharing is not None:  # what is there already needs no codec
+            await self._sharing.share(taken)
 
-        await each([at for at, one in enumerate(objects) if self._coding.takes(one.data)], one)
-        return coded
+        async def encode(one: Arrived) -> None:
+            one.coded = await self._coding.encode(one.data)
 
-    def _arrived(
-        self, objects: Sequence[WholeObject], coded: Mapping[int, EncodedObject | None]
-    ) -> list[Arrived]:
+        await each([one for one in taken if one.same_as is None], encode)
+
+    async def _place(self, batch: Sequence[Arrived]) -> None:
+        """Write objects into packs. Shielded by the caller."""
+        if self._sharing is not None:
+            await self._sharing.share(batch)
+        placed = await self._run(lambda: self._packs.write(batch))
+        self._placed += placed
+        if self._sharing is not None:
+            self._sharing.remember(placed)
+
+    def _arrived(self, objects: Sequence[WholeObject]) -> list[Arrived]:
         bucket, operation_id = self._bucket, self._operation_id
         return [
             Arrived(
@@ -154,9 +178,8 @@ class LocalBackupSession(BackupSession):
                 one.attributes,
                 header_text(one.listed, one.attributes, bucket, operation_id),
                 one.data,
-                coded.get(at),
             )
-            for at, one in enumerate(objects)
+            for one in objects
         ]
 
     async def commit(self) -> Sequence[BackupRecord]:
@@ -187,6 +210,8 @@ class LocalBackupSession(BackupSession):
     def close(self) -> PackWriter | None:
         """End the session; the pack that may be written further by the next one."""
         self._closed = True
+        if self._sharing is not None:
+            self._sharing.close()
         current = self._packs.current
         reusable = current is not None and self._failed is None and not current.broken
         for writer in (*self._packs.used, *self._large_packs):
@@ -229,7 +254,7 @@ class LocalBackupSession(BackupSession):
                     return
                 self._writing += 1
                 try:
-                    self._placed += await self._run(lambda: self._packs.write(batch))
+                    await self._place(batch)
                 except BaseException as error:
                     self._failed = error
                     raise
@@ -261,6 +286,13 @@ class LocalBackupSession(BackupSession):
                 raise
         finally:
             self._large -= 1
+        if self._sharing is not None:
+            same_as = await self._sharing.known(record)
+            if same_as is not None:
+                with anyio.CancelScope(shield=True):
+                    await self._run(writer.remove)
+                await self.refer(info, attributes, bytes.fromhex(record.sha256), same_as)
+                return
         self._proven.append(record)
         self._large_packs.append(writer)
 

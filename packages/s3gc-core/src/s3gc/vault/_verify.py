@@ -12,7 +12,7 @@ from s3gc.abc import Compressor
 from s3gc.errors import BackupGone, VaultCorrupt, VaultError
 from s3gc.model import BackupRecord, JournalEntry, Share, VaultCheck
 from s3gc.vault._coding import CODED_MAX_BYTES, Coding
-from s3gc.vault._frames import Coded, coded_record, reader_of, stream_record
+from s3gc.vault._frames import Coded, coded_record, empty_record, reader_of, stream_record
 from s3gc.vault.packs import PACK_SUFFIX, parse_location
 from s3gc.vault.records import record_from_json
 from s3gc.vault.scrub import in_share
@@ -43,13 +43,13 @@ class _Checking:
         else:
             self._more += 1
 
-    def check(self, records: Sequence[BackupRecord]) -> list[tuple[BackupRecord, Coded]]:
+    def check(self, records: Sequence[BackupRecord]) -> list[tuple[BackupRecord, Coded | None]]:
         """In a worker thread. Neighbours in a pack share its open file and what was read ahead.
 
-        Returns what only a codec of whole objects can decode.
+        Returns what only a codec of whole objects can decode, and what shares the bytes of another one.
         """
         fd, opened = -1, ""
-        coded: list[tuple[BackupRecord, Coded]] = []
+        coded: list[tuple[BackupRecord, Coded | None]] = []
         try:
             for record in records:
                 try:
@@ -61,6 +61,10 @@ class _Checking:
                         fd = os.open(self._folder / (pack + PACK_SUFFIX), os.O_RDONLY)
                         opened = pack
                         read = reader_of(fd)
+                    if record.same_as is not None:
+                        empty_record(read, offset, record, self._bucket)
+                        coded.append((record, None))
+                        continue
                     if record.codec not in self._codecs and record.size <= CODED_MAX_BYTES:
                         coded.append((record, coded_record(read, offset, record, self._bucket)))
                         continue
@@ -89,22 +93,27 @@ async def verify_backups(
     share: Share | None = None,
     locate: Callable[[BackupRecord], Awaitable[BackupRecord]] | None = None,
     coding: Coding | None = None,
+    shared: Callable[[BackupRecord], Awaitable[None]] | None = None,
 ) -> VaultCheck:
     """Read and decode the backup of every entry, or of those in a share.
 
     One that can't be read is a problem, never an error. One that was moved is read where ``locate`` says, one
-    that was removed on purpose isn't looked for.
+    that was removed on purpose isn't looked for. ``shared`` reads the bytes that one shares.
     """
     checking = _Checking(folder, bucket, codecs)
     decoding = coding or Coding(None, codecs)
     batch: list[BackupRecord] = []
     size = 0
 
-    async def decode(item: tuple[BackupRecord, Coded]) -> None:
+    async def decode(item: tuple[BackupRecord, Coded | None]) -> None:
+        record, coded = item
         try:
-            await decoding.decode(item[1])
-        except VaultError as error:
-            checking.fail(item[0], error)
+            if coded is not None:
+                await decoding.decode(coded)
+            elif shared is not None:
+                await shared(record)
+        except (VaultError, OSError) as error:
+            checking.fail(record, error)
 
     async def check(records: Sequence[BackupRecord]) -> None:
         await each(await _threads.run(lambda: checking.check(records)), decode, workers=DECODED_AT_ONCE)

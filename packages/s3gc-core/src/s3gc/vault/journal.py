@@ -22,11 +22,12 @@ from s3gc.abc import Journal
 from s3gc.clock import Clock
 from s3gc.errors import VaultCorrupt, VaultError
 from s3gc.journal_events import JOURNAL_HEAD_ADOPTED
-from s3gc.model import AuditResult, JournalDraft, JournalEntry
+from s3gc.model import AuditResult, BackupRecord, JournalDraft, JournalEntry
 from s3gc.vault import _fs
 from s3gc.vault._audit import audit
 from s3gc.vault._chain import (
     APPLICATION_ID,
+    COLUMNS,
     FORMAT,
     INSERT,
     SCHEMA,
@@ -38,7 +39,7 @@ from s3gc.vault._chain import (
 )
 from s3gc.vault._head import Head, HeadFile
 from s3gc.vault._queries import Query, query
-from s3gc.vault.records import canonical, time_to_text
+from s3gc.vault.records import canonical, record_from_json, time_to_text
 
 JOURNAL_NAME = "journal.sqlite3"
 HEAD_NAME = "journal.head"
@@ -316,6 +317,21 @@ class SqliteJournal(Journal):
             lambda: self._open_reader().execute(sql, tuple(events)).fetchone()
         )
         return count, total
+
+    async def records_at(self, numbers: Sequence[int]) -> list[BackupRecord]:
+        """The backup records in these entries, in this order; what isn't one, or is damaged, is left out."""
+        marks = ", ".join("?" * len(numbers))
+        sql = f"SELECT {COLUMNS} FROM entries WHERE seq IN ({marks})"
+        rows = await self._read_locked(lambda: self._open_reader().execute(sql, tuple(numbers)).fetchall())
+        by_number = {row[0]: row for row in rows}
+        found: list[BackupRecord] = []
+        for number in numbers:
+            try:
+                entry = entry_of(by_number[number], self.bucket, self._bucket_json)
+                found.append(record_from_json(entry.data["backup"]))
+            except (KeyError, VaultError):
+                continue  # `audit verify` tells of it
+        return found
 
     async def mentions(self, text: str) -> list[str]:
         """The data (JSON text) of all entries that hold ``text``; goes through the whole journal."""

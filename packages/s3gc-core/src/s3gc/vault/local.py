@@ -5,8 +5,9 @@ The format is described in ``docs/vault-format.md``; packs can be read without t
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TypeVar
@@ -25,11 +26,15 @@ from s3gc.journal_events import BACKUP_REMOVED, BACKUPS
 from s3gc.model import BackupRecord, RebuildReport, Share, VaultCheck, VaultStats
 from s3gc.vault import _fs
 from s3gc.vault._coding import CODED_MAX_BYTES, Coding
+from s3gc.vault._contents import Contents
 from s3gc.vault._frames import (
     READ_AHEAD_BYTES,
+    Read,
     codec_named,
     coded_record,
+    empty_record,
     reader_of,
+    sharer_of,
     stream_record,
     whole_record,
 )
@@ -38,6 +43,7 @@ from s3gc.vault._layout import CHUNK_MAX_BYTES
 from s3gc.vault._moved import Moved
 from s3gc.vault._recovery import TornTail, cut, known_behind, torn_tails
 from s3gc.vault._session import SMALL_OBJECT_BYTES, LocalBackupSession
+from s3gc.vault._sharing import Sharing
 from s3gc.vault._verify import verify_backups
 from s3gc.vault.journal import JOURNAL_NAME, SqliteJournal
 from s3gc.vault.packs import PACK_SUFFIX, PackWriter, parse_location
@@ -59,6 +65,7 @@ class LocalVault(Vault):
         clock: for the journal's times and the packs' names.
         codec: the name of the one to write with.
         coder: encodes and decodes by codecs of whole objects; it is closed with the vault.
+        share: store content that is there already only once.
 
     Raises:
         ConfigError: two codecs have one name, or ``codec`` isn't among them.
@@ -72,6 +79,7 @@ class LocalVault(Vault):
         clock: Clock,
         codec: str = "zstd",
         coder: ObjectCoder | None = None,
+        share: bool = True,
     ) -> None:
         self.folder = Path(path).absolute()
         self.url = self.folder.as_uri()
@@ -82,6 +90,7 @@ class LocalVault(Vault):
             raise ConfigError(f"there is no codec {codec!r}; known are {', '.join(sorted(self._codecs))}")
         self._codec = self._codecs[codec]
         self._coding = Coding(coder, self._codecs)
+        self._share = share
         self._clock = clock
         self._packs = self.folder / PACKS_NAME
         self._bucket = ""
@@ -230,12 +239,21 @@ class LocalVault(Vault):
     @asynccontextmanager
     async def session(self, operation_id: str) -> AsyncIterator[BackupSession]:
         """Begin to back up. Leaving it without ``commit`` leaves harmless garbage in a pack."""
-        async with self._session(operation_id, self._codec, self._coding) as session:
+        sharing = None
+        if self._share:
+            sharing = Sharing(
+                lambda: Contents(self.folder, self.folder / JOURNAL_NAME, self.id),
+                self.journal.records_at,
+                self.locate,
+                self.read,
+            )
+        async with self._session(operation_id, self._codec, self._coding, sharing) as session:
             yield session
 
     @asynccontextmanager
-    async def copying(self, operation_id: str, *, plain: bool = False) -> AsyncIterator[BackupSession]:
-        """A session for backups that are in the vault already; with ``plain`` by zstd alone.
+    async def copying(self, operation_id: str, *, plain: bool = False) -> AsyncIterator[LocalBackupSession]:
+        """A session for backups that are in the vault already, which it doesn't share; with ``plain`` by zstd
+        alone.
 
         Raises:
             VaultError: there is no zstd.
@@ -243,13 +261,13 @@ class LocalVault(Vault):
         codec, coding = self._codec, self._coding
         if plain:
             codec, coding = codec_named(self._codecs, ZstdCompressor.name), Coding(None)
-        async with self._session(operation_id, codec, coding) as session:
+        async with self._session(operation_id, codec, coding, None) as session:
             yield session
 
     @asynccontextmanager
     async def _session(
-        self, operation_id: str, codec: Compressor, coding: Coding
-    ) -> AsyncIterator[BackupSession]:
+        self, operation_id: str, codec: Compressor, coding: Coding, sharing: Sharing | None
+    ) -> AsyncIterator[LocalBackupSession]:
         self._require_open(writing=True)
         current, self._current = self._current, None
         session = LocalBackupSession(
@@ -261,6 +279,7 @@ class LocalVault(Vault):
             codec=codec,
             codecs=self._codecs,
             coding=coding,
+            sharing=sharing,
         )
         try:
             yield session
@@ -279,41 +298,93 @@ class LocalVault(Vault):
     async def read(self, record: BackupRecord) -> AsyncIterator[bytes]:
         """The object's bytes. One of up to 8 MiB is checked whole before its first byte comes out."""
         self._require_open(writing=False)
-        record = await self.locate(record)
-        name, offset, length = parse_location(record.location)
-        if length != record.stored_size:
-            raise VaultCorrupt(f"the record of {record.key!r} contradicts itself about its length")
-        path = self._packs / (name + PACK_SUFFIX)
+        fd, here = await self._open_frame(record)
+        _, offset, length = parse_location(here.location)
         try:
-            fd = await self._run(lambda: _open_pack(path))
-        except VaultCorrupt:
-            await self._moved.load()  # another process may have removed the pack meanwhile
-            if name not in self._moved.retired:
-                raise
-            async for piece in self.read(record):
-                yield piece
-            return
-        try:
-            small = record.size <= SMALL_OBJECT_BYTES and length <= record.size + FRAME_EXTRA_BYTES
-            coded = record.codec not in self._codecs and record.size <= CODED_MAX_BYTES
+            small = here.size <= SMALL_OBJECT_BYTES and length <= here.size + FRAME_EXTRA_BYTES
+            coded = here.codec not in self._codecs and here.size <= CODED_MAX_BYTES
             if small or coded:
                 read = reader_of(fd, ahead=length if small else READ_AHEAD_BYTES)
                 if coded:
-                    body = await self._run(lambda: coded_record(read, offset, record, self._bucket))
+                    body = await self._run(lambda: coded_record(read, offset, here, self._bucket))
                     pieces_of = [await self._coding.decode(body)]
                 else:
                     pieces_of = await self._run(
-                        lambda: whole_record(read, offset, record, self._bucket, self._codecs)
+                        lambda: whole_record(read, offset, here, self._bucket, self._codecs)
                     )
                 for piece in pieces_of:
                     for begin in range(0, len(piece), CHUNK_MAX_BYTES):
                         yield piece[begin : begin + CHUNK_MAX_BYTES]
                 return
-            pieces = stream_record(reader_of(fd), offset, record, self._bucket, self._codecs)
+            pieces = stream_record(reader_of(fd), offset, here, self._bucket, self._codecs)
             while (piece := await self._run(lambda: next(pieces, b""))) != b"":
                 yield piece
         finally:
             os.close(fd)
+
+    async def _open_frame(self, record: BackupRecord) -> tuple[int, BackupRecord]:
+        """An open pack, and the record of the frame in it that has a backup's bytes."""
+        for last in (False, False, True):
+            here = await self.locate(record)
+            if parse_location(here.location)[2] != here.stored_size:
+                raise VaultCorrupt(f"the record of {record.key!r} contradicts itself about its length")
+            try:
+                if here.same_as is not None:
+                    here = await self._sharer(here)
+                return await self._open_pack(here.location), here
+            except _PackMissing as missing:
+                await self._moved.load()  # another process may have removed the pack meanwhile
+                if last or missing.pack not in self._moved.retired:
+                    raise
+        raise AssertionError("not reached")
+
+    async def _sharer(self, record: BackupRecord) -> BackupRecord:
+        """The record of the frame whose bytes a backup shares; its own frame was checked."""
+        await self._in_pack(record.location, lambda read, at: empty_record(read, at, record, self._bucket))
+        return await self._whose(record)
+
+    async def _whose(self, record: BackupRecord) -> BackupRecord:
+        assert record.same_as is not None
+        place = await self._moved.bytes_of(record.same_as)
+        return await self._in_pack(
+            place.location, lambda read, _: sharer_of(read, place, record, self._bucket)
+        )
+
+    async def _in_pack(self, location: str, look: Callable[[Read, int], T]) -> T:
+        fd = await self._open_pack(location)
+        try:
+            return await self._run(lambda: look(reader_of(fd, ahead=4096), parse_location(location)[1]))
+        finally:
+            os.close(fd)
+
+    async def _open_pack(self, location: str) -> int:
+        pack = parse_location(location)[0]
+        return await self._run(lambda: _open_pack(self._packs / (pack + PACK_SUFFIX)))
+
+    async def read_small(self, records: Sequence[BackupRecord]) -> Mapping[str, bytes]:
+        self._require_open(writing=False)
+        by_pack: dict[str, list[BackupRecord]] = {}
+        for record in records:
+            if record.size > SMALL_OBJECT_BYTES or record.codec not in self._codecs:
+                continue
+            with contextlib.suppress(VaultError):
+                located = await self.locate(record)
+                by_pack.setdefault(parse_location(located.location)[0], []).append(located)
+        return await self._run(lambda: self._read_small(by_pack))
+
+    def _read_small(self, by_pack: Mapping[str, Sequence[BackupRecord]]) -> dict[str, bytes]:
+        found: dict[str, bytes] = {}
+        for name, records in by_pack.items():
+            with contextlib.suppress(VaultError), _opened_pack(self._packs / (name + PACK_SUFFIX)) as fd:
+                for record in records:
+                    _, offset, length = parse_location(record.location)
+                    if length != record.stored_size or length > record.size + FRAME_EXTRA_BYTES:
+                        continue
+                    with contextlib.suppress(VaultError), _fs.explained("read"):
+                        read = reader_of(fd, ahead=length)
+                        pieces = whole_record(read, offset, record, self._bucket, self._codecs)
+                        found[record.key] = b"".join(pieces)
+        return found
 
     async def locate(self, record: BackupRecord) -> BackupRecord:
         self._require_open(writing=False)
@@ -354,6 +425,15 @@ class LocalVault(Vault):
 
     async def verify(self, share: Share | None = None) -> VaultCheck:
         self._require_open(writing=False)
+        read: set[str] = set()  # places of shared bytes that were right
+
+        async def shared(record: BackupRecord) -> None:
+            whose = await self._whose(record)
+            if whose.location not in read:
+                async for _ in self.read(whose):
+                    pass
+                read.add(whose.location)
+
         return await verify_backups(
             self.journal.read(events=BACKUPS),
             self._packs,
@@ -362,6 +442,7 @@ class LocalVault(Vault):
             share,
             self.locate,
             self._coding,
+            shared,
         )
 
     # ------------------------------------------------------------------ when the journal is lost
@@ -400,10 +481,25 @@ def _by_name(compressors: Sequence[Compressor]) -> Mapping[str, Compressor]:
     return made
 
 
+class _PackMissing(VaultCorrupt):
+    def __init__(self, path: Path) -> None:
+        super().__init__(f"{path} is missing: bring it back from a copy of the vault")
+        self.pack = path.name.removesuffix(PACK_SUFFIX)
+
+
+@contextlib.contextmanager
+def _opened_pack(path: Path) -> Iterator[int]:
+    fd = _open_pack(path)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
 def _open_pack(path: Path) -> int:
     try:
         return os.open(path, os.O_RDONLY)
     except FileNotFoundError as error:
-        raise VaultCorrupt(f"{path} is missing: bring it back from a copy of the vault") from error
+        raise _PackMissing(path) from error
     except OSError as error:
         raise _fs.vault_error(f"read {path}", error) from error

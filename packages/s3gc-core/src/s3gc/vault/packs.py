@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from s3gc.vault._frames import (
     stream_record,
 )
 from s3gc.vault._layout import END_MAGIC, MAGIC, TAIL_BYTES, TRAILER
+from s3gc.vault._locations import location_of, parse_location, places_of
 from s3gc.vault._straight import Straight
 
 __all__ = [
@@ -30,6 +30,7 @@ __all__ = [
     "PackWriter",
     "location_of",
     "parse_location",
+    "places_of",
     "read_frames",
     "read_payload",
     "torn_at",
@@ -37,7 +38,6 @@ __all__ = [
 
 PACK_SUFFIX = ".pack"
 
-_LOCATION = re.compile(r"([0-9A-HJKMNP-TV-Z]{26}):(0|[1-9][0-9]{0,18}):([1-9][0-9]{0,18})", re.ASCII)
 _SEARCH_BYTES = 1024 * 1024
 
 
@@ -49,23 +49,6 @@ class PackDamage:
     length: int
     reason: str
     torn: bool  # it reaches to the end: what a crash leaves
-
-
-def location_of(pack: str, offset: int, length: int) -> str:
-    """A backup's place: pack, offset and length in bytes."""
-    return f"{pack}:{offset}:{length}"
-
-
-def parse_location(location: str) -> tuple[str, int, int]:
-    """The inverse. Only names of packs get through, so no location leads out of the vault.
-
-    Raises:
-        VaultCorrupt: it isn't a location.
-    """
-    found = _LOCATION.fullmatch(location)
-    if not found:
-        raise VaultCorrupt(f"{location!r} is not a place in a local vault")
-    return found[1], int(found[2]), int(found[3])
 
 
 class PackWriter:
@@ -159,8 +142,13 @@ def read_payload(path: Path, frame: Frame, codecs: Mapping[str, Compressor | Obj
 
     Raises:
         VaultCorrupt: at the latest at the end, when they aren't the very bytes.
-        VaultError: the codec isn't among ``codecs``.
+        VaultError: the codec isn't among ``codecs``, or the bytes are those of another frame.
     """
+    if frame.record.same_as is not None:
+        raise VaultError(
+            f"the bytes of {frame.record.key!r} are those of another frame of the same SHA-256, which stood "
+            f"at {frame.record.same_as.location} when this one was written"
+        )
     fd = os.open(path, os.O_RDONLY)
     try:
         read, codec = reader_of(fd), codecs.get(frame.record.codec)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
+
+from attrs import evolve
 
 from s3gc.errors import VaultError
 from s3gc.model import RemovalReport
@@ -14,14 +16,26 @@ from s3gc.vault.local import LocalVault
 WORTH_REPACKING = 0.2
 """A pack is written anew for retention's sake only if this share of its bytes would go."""
 
+ROUNDS = 5
+"""How often `forget` looks again: a backup that had to take over bytes from another one has a new place."""
+
 RETENTION = "older than the vault's retention"
 ERASED = "erased on request"
 
 
 async def prune(
-    vault: LocalVault, operation_id: str, *, before: datetime, reason: str, dry_run: bool
+    vault: LocalVault,
+    operation_id: str,
+    *,
+    before: Callable[[str], datetime | None],
+    reason: str,
+    dry_run: bool,
 ) -> RemovalReport:
     """Remove backups that were made before a time and whose object s3gc had deleted before it.
+
+    Args:
+        before: the time by key; None: that key's backups stay.
+        reason: the rule, for the journal.
 
     A backup whose object was never deleted stays: nobody can say that it isn't needed. So does one of an
     operation that hasn't ended. Packs of which little would go stay as they are.
@@ -52,16 +66,35 @@ async def forget(
     """
     if not reason.strip():
         raise VaultError("say why it is to be forgotten: the reason is all that is left of it")
-    with Places() as places:
-        await places.load(vault.journal)
-        if not places.doom_key(key):
-            raise VaultError(f"the vault holds no backup of {key!r}")
-        if operation := places.open_operation_of(key):
-            raise VaultError(
-                f"operation {operation} hasn't ended and may need {key!r}: let it be settled first"
-            )
-        why = Why(operation_id, ERASED, reason)
-        return await _remove(vault, places, places.packs(), why, dry_run=dry_run, left=0)
+    why = Why(operation_id, ERASED, reason)
+    report: RemovalReport | None = None
+    for _ in range(ROUNDS):
+        with Places() as places:
+            await places.load(vault.journal)
+            if not places.doom_key(key):
+                break
+            if operation := places.open_operation_of(key):
+                raise VaultError(
+                    f"operation {operation} hasn't ended and may need {key!r}: let it be settled first"
+                )
+            found = await _remove(vault, places, places.packs(), why, dry_run=dry_run, left=0)
+        report = found if report is None else _together(report, found)
+        if dry_run or found.problems:
+            break
+    if report is None:
+        raise VaultError(f"the vault holds no backup of {key!r}")
+    return report
+
+
+def _together(first: RemovalReport, second: RemovalReport) -> RemovalReport:
+    return evolve(
+        second,
+        removed=first.removed + second.removed,
+        moved=first.moved + second.moved,
+        packs=first.packs + second.packs,
+        freed=first.freed + second.freed,
+        shared=max(first.shared, second.shared),
+    )
 
 
 async def _remove(
@@ -69,9 +102,11 @@ async def _remove(
 ) -> RemovalReport:
     removed = moved = freed = packs = 0
     problems: list[str] = []
-    for plan in plans:
+    shared, bytes_that_stay = places.needed_elsewhere(plans)
+    # The newest first: a backup that shares bytes goes before the one whose they are.
+    for plan in reversed(plans):
         if not dry_run:
-            done = await one_pack(vault, plan.pack, places.of_pack(plan.pack), why)
+            done = await one_pack(vault, plan.pack, places, why)
             if isinstance(done, str):
                 problems.append(f"{plan.pack}: {done}")
                 continue
@@ -79,4 +114,7 @@ async def _remove(
         removed += plan.doomed
         moved += plan.kept
         freed += plan.doomed_bytes
-    return RemovalReport(why.operation_id, dry_run, removed, moved, packs, freed, left, tuple(problems))
+    freed = max(0, freed - bytes_that_stay)
+    return RemovalReport(
+        why.operation_id, dry_run, removed, moved, packs, freed, left, tuple(problems), shared
+    )

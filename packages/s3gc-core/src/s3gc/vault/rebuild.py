@@ -7,25 +7,27 @@ person acknowledged. So the new journal says of each frame only that it was foun
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+import sqlite3
+from collections.abc import Callable, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
-from attrs import define, field
+from attrs import define, evolve, field, frozen
 from ulid import ULID
 
 from s3gc import _threads, journal_events
 from s3gc.clock import Clock
 from s3gc.errors import VaultError, VaultMismatch
-from s3gc.model import JournalDraft, RebuildReport
+from s3gc.model import BackupRecord, JournalDraft, RebuildReport, SameAs
 from s3gc.vault import _fs
 from s3gc.vault._identity import IDENTITY_NAME, Identity, read_identity, require_bucket, write_identity
 from s3gc.vault.journal import HEAD_NAME, JOURNAL_NAME, SqliteJournal
-from s3gc.vault.packs import PACK_SUFFIX, Frame, PackDamage, read_frames
-from s3gc.vault.records import record_to_json
+from s3gc.vault.packs import PACK_SUFFIX, Frame, PackDamage, parse_location, read_frames
+from s3gc.vault.records import canonical, record_from_json, record_to_json
 
 T = TypeVar("T")
 
@@ -119,28 +121,126 @@ class _Found:
 
 async def _read_packs(folder: Path, store_url: str, journal: SqliteJournal, operation_id: str) -> _Found:
     found = _Found()
+    whose = _Whose()
+    try:
+        await _read_each(folder, store_url, journal, operation_id, found, whose)
+        while batch := await _run(folder, lambda: whose.take(BATCH_ENTRIES)):
+            drafts = [_sharer(one, operation_id) for one in batch]
+            await journal.append(drafts)
+            lost = [one.frame.record for one in batch if one.same_as is None]
+            found.backups += len(batch) - len(lost)
+            found.damaged += [
+                f"{one.key!r} at {one.location} shares its bytes, which are in no pack" for one in lost
+            ]
+    finally:
+        whose.close()
+    return found
+
+
+async def _read_each(
+    folder: Path, store_url: str, journal: SqliteJournal, operation_id: str, found: _Found, whose: _Whose
+) -> None:
     for path in sorted((folder / "packs").glob("*" + PACK_SUFFIX)):
         found.packs += 1
         pack = path.name.removesuffix(PACK_SUFFIX)
         damage: list[PackDamage] = []
         frames = read_frames(path, on_damage=damage.append)
         while batch := await _run(folder, lambda frames=frames: list(islice(frames, BATCH_ENTRIES))):  # type: ignore[misc]
-            await journal.append(list(_drafts(batch, store_url)))
-            found.backups += len(batch)
+            _require_frames(batch, store_url)
+            # Those that share bytes come last, when it is known where these are.
+            own = await _run(folder, lambda batch=batch: whose.note(batch))  # type: ignore[misc]
+            await journal.append([_draft(frame) for frame in own])
+            found.backups += len(own)
         await journal.append([_damaged(pack, one, operation_id) for one in damage])
         found.damaged += [f"{pack} at {one.offset}, {one.length} bytes: {one.reason}" for one in damage]
-    return found
 
 
-def _drafts(frames: Sequence[Frame], store_url: str) -> Iterator[JournalDraft]:
+@frozen
+class _Sharer:
+    """A frame that shares bytes, and whose they are; None: nobody's."""
+
+    frame: Frame
+    same_as: SameAs | None
+
+
+class _Whose:
+    """Which frame has which bytes: of a vault of any size, so on disk, in a file without a name."""
+
+    def __init__(self) -> None:
+        self._database = sqlite3.connect("", isolation_level=None, check_same_thread=False)
+        self._database.executescript(
+            "CREATE TABLE bytes (sha256 TEXT, size INTEGER, location TEXT, key TEXT,"
+            " PRIMARY KEY (sha256, size, location)) WITHOUT ROWID;"
+            "CREATE TABLE sharers (number INTEGER PRIMARY KEY, bucket TEXT, operation TEXT, record TEXT);"
+        )
+        self._taken = 0
+
+    def close(self) -> None:
+        self._database.close()
+
+    def note(self, frames: Sequence[Frame]) -> list[Frame]:
+        """Remember these. Those that have bytes of their own."""
+        own = [frame for frame in frames if frame.record.same_as is None]
+        self._database.execute("BEGIN")
+        self._database.executemany(
+            "INSERT INTO bytes VALUES (?, ?, ?, ?)",
+            [(one.record.sha256, one.record.size, one.record.location, one.record.key) for one in own],
+        )
+        self._database.executemany(
+            "INSERT INTO sharers (bucket, operation, record) VALUES (?, ?, ?)",
+            [
+                (one.bucket, one.operation_id, canonical(record_to_json(one.record)))
+                for one in frames
+                if one.record.same_as is not None
+            ],
+        )
+        self._database.execute("COMMIT")
+        return own
+
+    def take(self, most: int) -> list[_Sharer]:
+        """The next ones that share bytes."""
+        rows = self._database.execute(
+            "SELECT number, bucket, operation, record FROM sharers WHERE number > ? ORDER BY number LIMIT ?",
+            (self._taken, most),
+        ).fetchall()
+        made: list[_Sharer] = []
+        for number, bucket, operation, text in rows:
+            self._taken = number
+            record = record_from_json(json.loads(text))
+            _, offset, length = parse_location(record.location)
+            made.append(_Sharer(Frame(record, bucket, operation, offset, length), self._of(record)))
+        return made
+
+    def _of(self, record: BackupRecord) -> SameAs | None:
+        """Where its frame says if they are there, else anywhere: they may have been moved since."""
+        assert record.same_as is not None
+        row = self._database.execute(
+            "SELECT key, location FROM bytes WHERE sha256 = ? AND size = ? ORDER BY location <> ? LIMIT 1",
+            (record.sha256, record.size, record.same_as.location),
+        ).fetchone()
+        return SameAs(*row) if row else None
+
+
+def _sharer(one: _Sharer, operation_id: str) -> JournalDraft:
+    if one.same_as is not None:
+        return _draft(evolve(one.frame, record=evolve(one.frame.record, same_as=one.same_as)))
+    pack = parse_location(one.frame.record.location)[0]
+    reason = f"the bytes of {one.frame.record.key!r}, which it shares, are in no pack"
+    return _damaged(pack, PackDamage(one.frame.offset, one.frame.length, reason, False), operation_id)
+
+
+def _require_frames(frames: Sequence[Frame], store_url: str) -> None:
     for frame in frames:
         if frame.bucket != store_url:
             raise VaultMismatch(
                 f"the backup of {frame.record.key!r} at {frame.record.location} is of {frame.bucket}, not of "
                 f"{store_url}: is this the right configuration?"
             )
-        data = {"backup": record_to_json(frame.record)}
-        yield JournalDraft(journal_events.BACKUP_FOUND, frame.operation_id, frame.record.key, data)
+
+
+def _draft(frame: Frame) -> JournalDraft:
+    data = {"backup": record_to_json(frame.record)}
+    return JournalDraft(journal_events.BACKUP_FOUND, frame.operation_id, frame.record.key, data)
 
 
 def _damaged(pack: str, damage: PackDamage, operation_id: str) -> JournalDraft:

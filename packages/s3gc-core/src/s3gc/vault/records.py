@@ -16,7 +16,7 @@ from cattrs import ClassValidationError, Converter, ForbiddenExtraKeysError
 from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn
 
 from s3gc.errors import VaultCorrupt, VaultError
-from s3gc.model import BackupRecord, ObjectAttributes
+from s3gc.model import BackupRecord, ObjectAttributes, SameAs
 
 _ENCODER = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
@@ -97,7 +97,7 @@ def _converter() -> Converter:
     made.register_structure_hook(int, _whole)
     made.register_unstructure_hook(datetime, time_to_text)
     made.register_structure_hook(datetime, lambda text, _: time_from_text(text))
-    for cls, lean in ((ObjectAttributes, True), (BackupRecord, False)):
+    for cls, lean in ((ObjectAttributes, True), (SameAs, False), (BackupRecord, False)):
         made.register_unstructure_hook(
             cls,
             make_dict_unstructure_fn(cls, made, _cattrs_omit_if_default=lean),
@@ -128,7 +128,7 @@ def _structure(data: Any, cls: type[Any], what: str) -> Any:
 
 def record_to_json(record: BackupRecord) -> dict[str, Any]:
     """A backup record as JSON values, for the journal's ``data``. What the store didn't send is left out."""
-    return {  # by hand: this runs twice for each object that is collected
+    made = {  # by hand: this runs twice for each object that is collected
         "key": record.key,
         "etag": record.etag,
         "size": record.size,
@@ -140,6 +140,20 @@ def record_to_json(record: BackupRecord) -> dict[str, Any]:
         "stored_size": record.stored_size,
         "location": record.location,
     }
+    if record.same_as is not None:
+        made["same_as"] = same_as_to_json(record.same_as)
+    return made
+
+
+def same_as_to_json(same_as: SameAs) -> dict[str, Any]:
+    """As it stands in records and headers."""
+    return {"key": same_as.key, "location": same_as.location}
+
+
+def same_as_from_json(data: Any) -> SameAs:
+    """The inverse; raises as :func:`record_from_json`."""
+    same_as: SameAs = _structure(data, SameAs, "the place of shared bytes")
+    return same_as
 
 
 def record_from_json(data: Mapping[str, Any]) -> BackupRecord:

@@ -23,9 +23,7 @@ async def transcode(vault: LocalVault, operation_id: str, *, dry_run: bool) -> T
         await places.load(vault.journal)
         for plan in places.coded_packs():
             if not dry_run:
-                done = await one_pack(
-                    vault, plan.pack, places.of_pack(plan.pack), Why(operation_id), plain=True
-                )
+                done = await one_pack(vault, plan.pack, places, Why(operation_id), plain=True)
                 if isinstance(done, str):
                     problems.append(f"{plan.pack}: {done}")
                     continue

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 
 from s3gc.testing.simulator import WORLDS, Totals, run, simulate
@@ -22,7 +23,10 @@ def main() -> int:
     given = parser.parse_args()
     if given.story:
         outcome = simulate(given.seed, world=given.world)
-        print(*outcome.story, sep="\n")
+        try:
+            print(*outcome.story, sep="\n", flush=True)
+        except BrokenPipeError:  # `… --story | head`: the reader has seen enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0 if outcome.violation is None else 1
 
     told = [0.0]

@@ -65,6 +65,10 @@ def places_in(data: Any) -> Iterator[tuple[str, int]]:
                 pass  # of another kind of vault
             else:
                 yield pack, offset + length
+            # What it shares stands in no record of its own if that was never confirmed.
+            shared = data.get("same_as")
+            if isinstance(shared, Mapping) and isinstance(shared.get("location"), str):
+                yield from places_in({"location": shared["location"], "stored_size": 0})
         for name, value in data.items():
             if name != "attributes":
                 yield from places_in(value)

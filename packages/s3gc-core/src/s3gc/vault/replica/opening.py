@@ -42,11 +42,12 @@ def require_elsewhere(url: str, vault: LocalVault) -> None:
         ConfigError: it would lie in the collected bucket, where no row refers to it, or in the vault.
     """
     for other, what in ((vault.journal.bucket, "the bucket that is collected"), (vault.url, "the vault")):
-        if _one_place(url, other):
+        if one_place(url, other):
             raise ConfigError(f"the replica {redact(url)} would lie in {what}: give it a place of its own")
 
 
-def _one_place(url: str, other: str) -> bool:
+def one_place(url: str, other: str) -> bool:
+    """Whether two URLs are of one bucket, or of folders of which one lies in the other."""
     ours, theirs = urlsplit(url), urlsplit(other)
     scheme = ours.scheme or "file"
     if scheme != theirs.scheme:

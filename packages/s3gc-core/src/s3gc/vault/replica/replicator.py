@@ -21,7 +21,7 @@ from s3gc.errors import ConfigError, S3GCError, TooFewCopies, VaultCorrupt, Vaul
 from s3gc.model import BackupRecord
 from s3gc.vault import _fs
 from s3gc.vault.local import PACKS_NAME, LocalVault
-from s3gc.vault.packs import parse_location
+from s3gc.vault.packs import places_of
 from s3gc.vault.replica._box import Box
 from s3gc.vault.replica._named import Named
 from s3gc.vault.replica._names import Span, cut, missing, piece_name, segment_name
@@ -122,13 +122,16 @@ class Replicator:
         Raises:
             VaultCorrupt: the record is of another kind of vault.
         """
-        pack, offset, length = parse_location(record.location)
-        return 1 + sum(place.holds(pack, offset, length) for place in self._places)
+        needed = places_of(record)
+        return 1 + sum(all(place.holds(*one) for one in needed) for place in self._places)
 
     def holders(self, records: Collection[BackupRecord]) -> dict[str, int]:
         """URL of each replica → how many of these backups it has, as :meth:`copies` counts them."""
-        places = [parse_location(record.location) for record in records]
-        return {place.url: sum(place.holds(*one) for one in places) for place in self._places}
+        needed = [places_of(record) for record in records]
+        return {
+            place.url: sum(all(place.holds(*one) for one in some) for some in needed)
+            for place in self._places
+        }
 
     def replicated_up_to(self) -> int:
         """The last journal entry that every replica has, with all before it and the packs that they name."""
@@ -210,13 +213,13 @@ class Replicator:
                 return
             await self._learn()
             for record in wanted:
-                pack, offset, length = parse_location(record.location)
-                if pack in self._known.retired:
-                    raise VaultError(
-                        f"the backup of {record.key!r} was moved or removed: ask for its new record"
-                    )
-                self._known.also(pack, offset + length)
-            urgent = {parse_location(record.location)[0] for record in wanted}
+                for pack, offset, length in places_of(record):
+                    if pack in self._known.retired:
+                        raise VaultError(
+                            f"the backup of {record.key!r} was moved or removed: ask for its new record"
+                        )
+                    self._known.also(pack, offset + length)
+            urgent = {pack for record in wanted for pack, _, _ in places_of(record)}
             now = self._clock.monotonic()
             healthy = [place for place in self._places if place.retry_at <= now]
             await self._sync_all(healthy, urgent)
