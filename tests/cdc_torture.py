@@ -55,7 +55,6 @@ DDL: list[tuple[bool, str]] = [  # whether it is a gap that must be told, and th
     (True, "CREATE TABLE fresh (LIKE parts INCLUDING ALL); INSERT INTO fresh SELECT n, 100 + n, 'attached/' || n || random() FROM generate_series(1, 30) n; ALTER TABLE parts ATTACH PARTITION fresh FOR VALUES FROM (100) TO (200)"),
     (True, "ALTER TABLE parts DETACH PARTITION fresh; DROP TABLE fresh"),
     (True, "ALTER PUBLICATION s3gc DROP TABLE named; INSERT INTO named SELECT 900000 + n, 'gap ' || n || random(), 'gap/' || n || random() FROM generate_series(1, 5) n; ALTER PUBLICATION s3gc ADD TABLE named"),
-    (True, "TRUNCATE parts_0"),
     (True, "DROP TABLE whole; CREATE TABLE whole (id int PRIMARY KEY, path text, doc text); ALTER TABLE whole ALTER doc SET STORAGE EXTERNAL, REPLICA IDENTITY FULL; ALTER PUBLICATION s3gc ADD TABLE whole"),
 ]  # fmt: skip
 

@@ -171,6 +171,22 @@ async def test_partitions_that_come_and_go_emit_nothing(app: App, statement: str
     await lost(kept, "its partitions changed|one of its partitions truncated")
 
 
+async def test_a_partition_truncated_by_itself_after_its_root_leaves_too_much_and_loses_nothing(
+    app: App,
+) -> None:
+    """The root's TRUNCATE explains new files. What is left over goes with the next reading of the table."""
+    await app.run(*PARTS)
+    kept = await app.follow({"parts": ["path"]})
+    await app.run(
+        "TRUNCATE parts",
+        "INSERT INTO parts VALUES (1, 'left-over'), (2, 'b')",
+        "TRUNCATE parts_1",
+        "INSERT INTO parts VALUES (2, 'c')",
+    )
+    await kept.follow()
+    assert kept.keys == {"left-over", "c"}
+
+
 async def test_changes_that_harm_nothing_hold_nothing(app: App) -> None:
     kept = await app.follow(TABLES)
     await app.run(

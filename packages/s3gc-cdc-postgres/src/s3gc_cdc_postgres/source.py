@@ -9,7 +9,6 @@ from datetime import timedelta
 from urllib.parse import unquote
 
 import anyio
-from attrs import evolve
 
 from s3gc.capture import CaptureState, ChangeCapture
 from s3gc.errors import ConfigError, PositionLost, SourceError
@@ -114,7 +113,7 @@ class PostgresCdcSource(ChangeCapture):
         identity = await self._sql.check()
         with self._errors("check"):
             refuse([one for one in await self._loop.run(self._target.findings) if not one.ours])
-        return evolve(identity, kind="postgresql-cdc")
+        return identity
 
     async def capture_state(self) -> CaptureState:
         """Server settings, rights, replica identities, publication, slot; changes nothing."""
