@@ -24,6 +24,7 @@ import yaml
 from fixtures_admin import BASE, OPERATOR, Site
 from fixtures_cli import environment
 from s3gc_fastapi._prometheus import METRICS
+from s3gc_fastapi._service import config_of_service
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
@@ -139,6 +140,19 @@ def test_a_configuration_that_cannot_be_meant_is_one_line(
     assert done.returncode == 2
     (line,) = done.stderr.splitlines()
     assert told in line
+
+
+@pytest.mark.parametrize(
+    ("file", "key"),
+    [("", "from-the-environment"), ('admin_api_key = "from-the-file-itself"', "from-the-file-itself")],
+)
+def test_a_file_without_a_key_leaves_it_to_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: str, key: str
+) -> None:
+    (tmp_path / "s3gc.toml").write_text(f'bucket = "memory://b"\n{file}\n')
+    monkeypatch.setenv("S3GC_CONFIG", str(tmp_path / "s3gc.toml"))
+    monkeypatch.setenv("S3GC_ADMIN_API_KEY", "from-the-environment")
+    assert config_of_service().admin_api_key == key
 
 
 # --------------------------------------------------------------------------- the image

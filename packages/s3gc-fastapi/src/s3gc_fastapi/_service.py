@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 import structlog
+from attrs import evolve
 from fastapi import FastAPI
 from starlette.responses import PlainTextResponse
 
@@ -13,16 +14,25 @@ from s3gc_fastapi._routes import secured
 from s3gc_fastapi._setup import setup_s3gc_plugin
 
 CONFIG_FILE = "S3GC_CONFIG"
+ADMIN_KEY = "S3GC_ADMIN_API_KEY"
 
 
 def config_of_service() -> Config:
     """From the file that ``S3GC_CONFIG`` names, or else from the environment.
 
+    A file that names no key of the admin's leaves that to the environment: a secret has no place in it.
+
     Raises:
         ConfigError: something is missing or malformed.
     """
     named = os.environ.get(CONFIG_FILE, "").strip()
-    return load_config(named) if named else create_config_from_env()
+    if not named:
+        return create_config_from_env()
+    config = load_config(named)
+    key = os.environ.get(ADMIN_KEY, "").strip()
+    if key and config.admin_api_key is None and not config.admin_keys:
+        return evolve(config, admin_api_key=key)
+    return config
 
 
 def create_service(config: Config) -> FastAPI:
