@@ -67,7 +67,7 @@ def service(python: str | Path, site: Site, **more: str) -> Iterator[tuple[int, 
     )
     try:
         end = time.monotonic() + 120
-        while _get(port, "/healthz")[0] != 200:
+        while '"open":true' not in _get(port, f"{BASE}/status", OPERATOR)[1]:
             assert process.poll() is None, process.communicate()[1].decode()
             assert time.monotonic() < end, "the service didn't start"
             time.sleep(0.1)
