@@ -419,6 +419,21 @@ async def test_a_slot_that_lost_its_wal(own: App) -> None:
     await lost(kept, "has lost its WAL")
 
 
+@pytest.mark.parametrize("names", ["*", "ANY 1 (a, *)", "FIRST 1 (s3gc, b)"])
+async def test_a_server_that_would_wait_for_us_is_refused(own: App, names: str) -> None:
+    """A stream that isn't confirmed at once, taken for a synchronous standby, would stop the application."""
+    source = own.source(TABLES)
+    await own.run(
+        f"ALTER SYSTEM SET synchronous_standby_names = '{names}'", "SELECT pg_reload_conf(), pg_sleep(0.5)"
+    )
+    with pytest.raises(SourceError, match="commits would wait for s3gc"):
+        await source.check()
+    await own.run(
+        "ALTER SYSTEM SET synchronous_standby_names = 'a, not_s3gc'", "SELECT pg_reload_conf(), pg_sleep(0.5)"
+    )
+    await source.check()
+
+
 async def test_restarts_and_crashes_of_the_server_lose_nothing(own: App, server: Server) -> None:
     assert server.process is not None
     kept = await own.follow(TABLES)

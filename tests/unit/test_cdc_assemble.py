@@ -115,9 +115,9 @@ def test_other_messages_are_no_fence(other: Message) -> None:
 def test_a_stream_that_passes_the_fence_without_it_is_another_history() -> None:
     one = assembler()
     feed(one, *KNOWN)
-    one.sent_up_to(2100)
+    one.sent_up_to(2099)
     with pytest.raises(PositionLost, match="never told the fence"):
-        one.sent_up_to(2101)
+        one.sent_up_to(2100)
     with pytest.raises(PositionLost, match="never told the fence"):
         feed(one, Begin(2200, 99, 10))
 

@@ -132,7 +132,7 @@ class Assembler:
         Raises:
             PositionLost: and yet the fence wasn't told.
         """
-        if not self.reached and not self._fenced and lsn > self._bound:
+        if not self.reached and not self._fenced and lsn >= self._bound:
             raise PositionLost(
                 f"{self._name}: the stream has passed {format_lsn(lsn)} and never told the fence before "
                 f"{format_lsn(self._bound)}: this is another history"
