@@ -193,6 +193,8 @@ def test_a_session_is_signed_and_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     assert session.key.name == "a"
     for wrong in ("", "x", value[:-1], "a" + value, value + "a"):
         assert Sessions(ring).read(request(cookie=f"{COOKIE}={wrong}")) is None
+    nobody = Sessions(ring)._signer.dumps(["nobody", "x"])
+    assert Sessions(ring).read(request(cookie=f"{COOKIE}={nobody}")) is None
     other = Keyring([AdminKey("a", Role.VIEWER, "y")])
     assert Sessions(other).read(request(cookie=f"{COOKIE}={value}")) is None
     import itsdangerous.timed

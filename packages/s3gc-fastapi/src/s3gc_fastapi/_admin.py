@@ -256,7 +256,8 @@ class Admin:
         state = "failed"
         message: str | None = "cancelled: the application stopped; the next operation settles what is open"
         try:
-            running.outcome = await work()
+            done = await work()
+            running.outcome = done if running.kind == "restore" else None  # a report may be long
             state, message = "completed", None
         except CycleHeld as held:
             running.error = held

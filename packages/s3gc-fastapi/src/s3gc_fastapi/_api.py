@@ -361,7 +361,7 @@ class Api:
                 return going_on.model_dump(mode="json"), 202
             if running.error is not None or running.outcome is None:
                 self._raise(running.error or S3GCError(running.message or "it was cancelled"))
-            done = running.outcome
+            done, running.outcome = running.outcome, None
         key = chosen.get("key")
         if key is not None and list(done.errors) == [key] and "knows no removal" in done.errors[key]:
             raise Refusal(404, "not_in_journal", values.clean(done.errors[key]))
