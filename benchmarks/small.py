@@ -2,7 +2,7 @@
 
     python -m benchmarks.small [--objects 20000]
 
-Documents are made, not collected: JSON of records with ids, names, dates and numbers, no two alike. Each way is
+Documents are made, not collected: JSON of records with ids, names, dates, numbers, no two alike. Each way is
 measured with the read-back and the journal, as a sweep does it, then all is verified.
 """
 

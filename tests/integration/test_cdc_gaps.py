@@ -7,6 +7,7 @@ In each the naive reading ends in silence with references missing. Afterwards on
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 import subprocess
 from collections.abc import AsyncIterator, Iterator, Sequence
@@ -19,6 +20,7 @@ import pytest
 from cdc_world import App, Kept
 from fixtures_databases import Server, postgres_server, postgres_url, run_postgres
 from s3gc.errors import PositionLost, SourceError
+from s3gc.testing.source_contract import Rows, scanned
 from s3gc_cdc_postgres import _follow
 
 __all__ = ["postgres_server", "postgres_url"]
@@ -169,6 +171,22 @@ async def test_partitions_that_come_and_go_emit_nothing(app: App, statement: str
     await lost(kept, "its partitions changed|one of its partitions truncated")
 
 
+async def test_a_partition_truncated_by_itself_after_its_root_leaves_too_much_and_loses_nothing(
+    app: App,
+) -> None:
+    """The root's TRUNCATE explains new files. What is left over goes with the next reading of the table."""
+    await app.run(*PARTS)
+    kept = await app.follow({"parts": ["path"]})
+    await app.run(
+        "TRUNCATE parts",
+        "INSERT INTO parts VALUES (1, 'left-over'), (2, 'b')",
+        "TRUNCATE parts_1",
+        "INSERT INTO parts VALUES (2, 'c')",
+    )
+    await kept.follow()
+    assert kept.keys == {"left-over", "c"}
+
+
 async def test_changes_that_harm_nothing_hold_nothing(app: App) -> None:
     kept = await app.follow(TABLES)
     await app.run(
@@ -177,6 +195,57 @@ async def test_changes_that_harm_nothing_hold_nothing(app: App) -> None:
         "INSERT INTO two VALUES (7, 'y')", "COMMENT ON TABLE one IS 'x'", "GRANT SELECT ON one TO PUBLIC",
     )  # fmt: skip
     assert await kept.agrees() == {"a", "b", "c", "y"}
+
+
+async def test_a_truncate_between_a_fences_message_and_its_look_is_no_gap(
+    app: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = await app.follow(TABLES)
+    mark, done = kept.source._target.mark, []
+
+    async def and_then_truncate(id: str) -> tuple[int, int]:
+        found = await mark(id)
+        if len(done) < 2:
+            done.append(id)
+            await asyncio.wrap_future(
+                asyncio.run_coroutine_threadsafe(truncate(), app.session.loop._started())
+            )
+        return found
+
+    async def truncate() -> None:
+        await app.session._run((f"TRUNCATE one; INSERT INTO one VALUES ({len(done)}, 'c/{len(done)}')",))
+
+    monkeypatch.setattr(kept.source._target, "mark", and_then_truncate)
+    await kept.follow()
+    assert len(done) == 2
+    assert kept.keys == {"c/2", "z"}
+
+
+async def test_a_table_that_is_rewritten_while_one_begins_is_told(
+    app: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The scan sees it rewritten, and then a change of before is told, which would undo that."""
+    await app.run("CREATE PUBLICATION s3gc FOR TABLE one, two WITH (publish_via_partition_root = true)")
+    kept = Kept(app, app.source(TABLES))
+    mark = kept.source._target.mark
+
+    async def and_then_rewrite(id: str) -> tuple[int, int]:
+        found = await mark(id)
+        statements = (
+            "UPDATE one SET path = 'c' WHERE id = 1",
+            "ALTER TABLE one ALTER path TYPE text USING 'x/' || path",
+        )
+        await asyncio.wrap_future(
+            asyncio.run_coroutine_threadsafe(app.session._run(statements), app.session.loop._started())
+        )
+        return found
+
+    with monkeypatch.context() as patched:
+        patched.setattr(kept.source._target, "mark", and_then_rewrite)
+        kept.position = await kept.source.begin()
+    kept.rows = Rows(await scanned(kept.source))
+    assert kept.keys == {"x/c", "x/b", "z"}
+    await lost(kept, "table one was altered")
 
 
 async def test_a_truncate_is_remembered_over_an_interruption(app: App) -> None:
@@ -348,6 +417,21 @@ async def test_a_slot_that_lost_its_wal(own: App) -> None:
         )
     assert await own.ask("SELECT wal_status FROM pg_replication_slots") == "lost"
     await lost(kept, "has lost its WAL")
+
+
+@pytest.mark.parametrize("names", ["*", "ANY 1 (a, *)", "FIRST 1 (s3gc, b)"])
+async def test_a_server_that_would_wait_for_us_is_refused(own: App, names: str) -> None:
+    """A stream that isn't confirmed at once, taken for a synchronous standby, would stop the application."""
+    source = own.source(TABLES)
+    await own.run(
+        f"ALTER SYSTEM SET synchronous_standby_names = '{names}'", "SELECT pg_reload_conf(), pg_sleep(0.5)"
+    )
+    with pytest.raises(SourceError, match="commits would wait for s3gc"):
+        await source.check()
+    await own.run(
+        "ALTER SYSTEM SET synchronous_standby_names = 'a, not_s3gc'", "SELECT pg_reload_conf(), pg_sleep(0.5)"
+    )
+    await source.check()
 
 
 async def test_restarts_and_crashes_of_the_server_lose_nothing(own: App, server: Server) -> None:

@@ -270,11 +270,19 @@ async def test_a_server_that_knows_no_start_after_is_noticed(raw_server: Start) 
     names = [f"k/{number:05d}" for number in range(200)]
     server = raw_server(lambda request: page_of(names, request, 10, by_marks=False))
     store = server.store(options=S3Options(listers=8, page_size=10))
-    with pytest.raises(StoreError, match="goes back"):
+    with pytest.raises(StoreError, match=r"goes back, .*set listers=1 \(\[s3\] in s3gc\.toml"):
         await scanned(store)
     await store.aclose()
     store = server.store(options=S3Options(listers=1, page_size=10))
     assert keys_of(await scanned(store)) == names
+    await store.aclose()
+
+
+async def test_one_lister_is_not_told_to_be_one(raw_server: Start) -> None:
+    store = raw_server(lambda _: raw_answer(200, listing(["b", "a"]))).store(options=S3Options(listers=1))
+    with pytest.raises(StoreError, match="goes back") as caught:
+        await scanned(store)
+    assert "listers" not in str(caught.value)
     await store.aclose()
 
 

@@ -23,6 +23,7 @@ ALL = {
     "expected_bucket_owner": "111122223333",
     "encryption": "bucket",
     "acl": "keep",
+    "listers": "4",
 }
 
 
@@ -50,12 +51,25 @@ def test_every_setting_comes_from_code_file_and_environment(tmp_path: Path) -> N
         ({"acl": ""}, "acl"),
         ({"encryption": "none"}, "'keep' or 'bucket'"),
         ({"profile": " "}, "profile"),
+        ({"listers": 0}, "listers must be a number from 1 to 256, got 0"),
+        ({"listers": 257}, "listers"),
+        ({"listers": True}, "listers"),
+        ({"listers": 1.0}, "listers"),
+        ({"listers": "many"}, "listers"),
+        ({"listers": ""}, "listers"),
         (["acl"], "must map"),
     ],
 )
 def test_what_means_nothing_is_refused(settings: Any, message: str) -> None:
     with pytest.raises(ConfigError, match=re.escape(message)):
         create_config("my-bucket", s3=settings)
+
+
+def test_a_number_may_be_one_or_a_text(tmp_path: Path) -> None:
+    (tmp_path / "s3gc.toml").write_text('bucket = "my-bucket"\n[s3]\nlisters = 1\n')
+    assert load_config(tmp_path / "s3gc.toml").s3 == {"listers": "1"}
+    assert create_config("my-bucket", s3={"listers": 1}).s3 == {"listers": "1"}  # type: ignore[dict-item]
+    assert stores.S3Store("my-bucket", listers=1)._options.listers == 1
 
 
 @pytest.mark.parametrize("text", ["acl", "acl=keep; acl=keep", "=x"])
@@ -85,6 +99,6 @@ def test_they_reach_the_client(
     monkeypatch.setattr(stores, "S3Store", Store)
     config = create_config("my-bucket", s3=ALL, **region)  # type: ignore[arg-type]
     s3gc_open_store(config.store_url, config, SystemClock())
-    assert ALL.items() <= given.items()
+    assert {**ALL, "listers": 4}.items() <= given.items()
     assert given["bucket"] == "my-bucket"
     assert given["adopt_region"] is adopts

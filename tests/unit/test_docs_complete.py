@@ -46,7 +46,7 @@ from s3gc import (
 from s3gc.archive import Archive
 from s3gc.capabilities import StoreState
 from s3gc.config import OPTIONS
-from s3gc.config._s3 import SETTINGS
+from s3gc.config._s3 import SETTINGS, Setting
 from s3gc.discovery import Lead
 from s3gc.doctor import CHECKS, Check
 from s3gc.health import Health, SourceHealth
@@ -126,10 +126,12 @@ def test_the_options_of_the_reference() -> None:
 
 
 def test_the_settings_of_the_s3_client() -> None:
-    rows = (
-        f"| `{name}` | {' or '.join(f'`{value}`' for value in each.values) or 'text'} | {each.help} |"
-        for name, each in SETTINGS.items()
-    )
+    def value(each: Setting) -> str:
+        if each.between is not None:
+            return "{} to {}".format(*each.between)
+        return " or ".join(f"`{value}`" for value in each.values) or "text"
+
+    rows = (f"| `{name}` | {value(each)} | {each.help} |" for name, each in SETTINGS.items())
     assert table("docs/configuration.md", "s3") == markdown("| setting | value | what it is |", rows)
     taken = inspect.signature(S3Store).parameters
     assert set(SETTINGS) <= set(taken)

@@ -12,11 +12,12 @@ from attrs import evolve
 
 from s3gc import Collector, create_config, create_plugin_manager, drill
 from s3gc.errors import StoreError
-from s3gc.model import ObjectAttributes, ObjectInfo
+from s3gc.model import ObjectAttributes, ObjectInfo, Share
 from s3gc.testing.fakes import FakeClock, FakeSource, FakeStore
 from s3gc.testing.vault_contract import ATTRIBUTES, backed_up
 from s3gc.testing.vault_contract import store as store_in
 from s3gc.vault import LocalVault
+from s3gc.vault.scrub import scrub
 
 pytestmark = pytest.mark.anyio
 
@@ -173,3 +174,17 @@ async def test_a_storage_class_is_not_given_to_the_copy(world: World) -> None:
     world.store.remove("cold")
     report = await world.gc.drill(1_000)
     assert (report.restored, report.problems) == (len(CONTENT) + 1, ())
+
+
+async def test_metrics_tell_of_verifications_by_share(world: World) -> None:
+    before = await world.gc.metrics()
+    assert (before["last_verify_at"], before["last_verify_problems"], before["verified_whole_at"]) == (
+        None,
+    ) * 3
+    for number in range(2):
+        world.clock.advance(timedelta(days=1))
+        await scrub(world.vault, world.clock, "op", Share(number, 2))
+    told = await world.gc.metrics()
+    assert told["last_verify_at"] == world.clock.now().isoformat()
+    assert told["verified_whole_at"] == (world.clock.now() - timedelta(days=1)).isoformat()
+    assert told["last_verify_problems"] == 0

@@ -94,7 +94,7 @@ def test_our_own_distributions_are_named_as_they_are(folder: Path) -> None:
             )
 
 
-@pytest.mark.parametrize("name", ["constraints.txt", "constraints-demo.txt"])
+@pytest.mark.parametrize("name", ["constraints.txt", "constraints-demo.txt", "constraints-admin.txt"])
 def test_constraints_are_names_versions_and_hashes_only(name: str) -> None:
     text = (ROOT / name).read_text(encoding="utf-8")
     assert not re.search(r"^\s*(#|-)(?!-hash=)", text, re.MULTILINE)
@@ -104,9 +104,10 @@ def test_constraints_are_names_versions_and_hashes_only(name: str) -> None:
         assert re.search(r" --hash=sha256:[0-9a-f]{64}", line), line
 
 
-def test_the_demo_runs_what_was_tested() -> None:
+@pytest.mark.parametrize("file", ["constraints-demo.txt", "constraints-admin.txt"])
+def test_the_demo_and_the_image_run_what_was_tested(file: str) -> None:
     tested = pins("constraints.txt")
-    for name, versions in pins("constraints-demo.txt").items():
+    for name, versions in pins(file).items():
         assert {version for _, version in versions} <= {version for _, version in tested[name]}
 
 
@@ -168,6 +169,8 @@ def test_the_wheels_hold_code_types_and_licence(wheels: dict[str, zipfile.ZipFil
     assert "s3gc_codecs/py.typed" in wheels["s3gc-codecs"].namelist()
     admin = wheels["s3gc-fastapi"].namelist()
     assert "s3gc_fastapi/py.typed" in admin
+    for name in ("alerts.yml", "grafana.json"):
+        assert f"s3gc_fastapi/monitoring/{name}" in admin
     for name in ("templates/base.html", "static/style.css", "static/app.js", "static/icon.svg"):
         assert f"s3gc_fastapi/ui/{name}" in admin
     for wheel in wheels.values():

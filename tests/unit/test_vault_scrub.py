@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from datetime import UTC, datetime
 
 import pytest
 from hypothesis import given
@@ -10,12 +11,12 @@ from hypothesis import strategies as st
 
 from s3gc.clock import SystemClock
 from s3gc.errors import VaultError
-from s3gc.model import BackupRecord, JournalDraft, ScrubReport, Share
+from s3gc.model import BackupRecord, JournalDraft, JournalEntry, ScrubReport, Share
 from s3gc.testing.vault_contract import entries, store
 from s3gc.vault import LocalVault
 from s3gc.vault import scrub as scrubbing
 from s3gc.vault.packs import location_of, parse_location
-from s3gc.vault.scrub import in_share, next_share, scrub
+from s3gc.vault.scrub import Verified, in_share, next_share, scrub
 from unit.test_vault_local import vault  # noqa: F401
 
 pytestmark = pytest.mark.anyio
@@ -46,6 +47,45 @@ def spoil(vault: LocalVault, record: BackupRecord) -> None:
 def test_every_backup_is_in_exactly_one_share(offset: int, of: int) -> None:
     place = location_of(PACK, offset, 1)
     assert [in_share(place, Share(number, of)) for number in range(of)].count(True) == 1
+
+
+def verification(day: int, problems: int, number: int | None = None, of: int = 3) -> JournalEntry:
+    share = None if number is None else {"number": number, "of": of}
+    at = datetime(2026, 1, day, tzinfo=UTC)
+    data = {"share": share, "problems": problems}
+    return JournalEntry(day, at, "s3://b", "op", "vault_verified", None, data, "", "")
+
+
+def test_a_bad_share_counts_until_it_is_read_again() -> None:
+    found = Verified()
+    seen = []
+    for entry in (
+        verification(1, 0, 0),
+        verification(2, 5, 1),
+        verification(3, 0, 2),  # all read: the first one at day 1
+        verification(4, 0, 0),
+        verification(5, 1, 1),
+        verification(6, 2),  # all at once
+        verification(7, 0, 0),
+        verification(8, 3, 1),
+        verification(9, 0, 0, of=2),  # other shares: what the old ones found counts until these went round
+        verification(10, 0, 1, of=2),
+    ):
+        found.take(entry)
+        seen.append((found.problems, found.whole_at.day if found.whole_at else None))
+        assert found.at == entry.at
+    assert seen == [
+        (0, None),
+        (5, None),
+        (5, 1),
+        (5, 2),
+        (1, 3),
+        (2, 6),
+        (2, 6),
+        (5, 6),
+        (5, 6),
+        (0, 9),
+    ]
 
 
 async def run(vault: LocalVault, of: int | None = None) -> ScrubReport:

@@ -132,7 +132,7 @@ class Assembler:
         Raises:
             PositionLost: and yet the fence wasn't told.
         """
-        if not self.reached and not self._fenced and lsn > self._bound:
+        if not self.reached and not self._fenced and lsn >= self._bound:
             raise PositionLost(
                 f"{self._name}: the stream has passed {format_lsn(lsn)} and never told the fence before "
                 f"{format_lsn(self._bound)}: this is another history"
@@ -275,18 +275,19 @@ class Assembler:
             return
         if self._transaction is None:
             raise PgOutputError(f"{self._name}: a change outside of a transaction")
-        add = self._gathering.changes.append
-        if isinstance(message, Insert):
+        changes = self._gathering.changes
+        if type(message) is Insert:
             identity = self._identity(plan, message.new, None)
             references, unknown = self._references(plan, message.new, None, identity)
             if unknown:
                 raise PgOutputError(f"{self._name}: a new row of {plan.spec} came without all values")
-            add(RowChange(plan.spec, identity, references))
-        elif isinstance(message, Delete):
-            add(RowChange(plan.spec, self._identity(plan, message.old, None)))
+            changes.append(RowChange(plan.spec, identity, references))
+        elif type(message) is Delete:
+            changes.append(RowChange(plan.spec, self._identity(plan, message.old, None)))
         else:
+            assert isinstance(message, Update)
             self._update(plan, message)
-        if len(self._gathering.changes) >= self._batch:
+        if len(changes) >= self._batch:
             self._flush()
 
     def _update(self, plan: _Plan, message: Update) -> None:
@@ -333,21 +334,20 @@ class Assembler:
 
     def _references(
         self, plan: _Plan, values: Values, old: Values | None, identity: str
-    ) -> tuple[list[Reference], list[str]]:
+    ) -> tuple[list[Reference], Sequence[str]]:
         """What the row names, and the columns that the change doesn't tell."""
         found: list[Reference] = []
-        unknown: list[str] = []
+        unknown: Sequence[str] = ()
         spec = plan.spec
         for at, name, read, is_folder in plan.columns:
             value = values[at]
             if value is UNCHANGED:
                 value = None if old is None else old[at]
                 if old is None or value is UNCHANGED:
-                    unknown.append(name)
+                    unknown = (*unknown, name)
                     continue
             if not value:  # NULL, or an empty text
                 continue
-            assert isinstance(value, bytes)
             keys = self._resolve(read(value))
             for key in keys:
                 found.append(Reference(key, spec, identity, name))

@@ -19,7 +19,7 @@ from s3gc_cdc_postgres._assemble import PREFIX
 from s3gc_cdc_postgres._wire import ReplicationConnection
 from s3gc_cdc_postgres.catalogue import Catalogue
 from s3gc_cdc_postgres.position import Fingerprint, format_lsn, parse_lsn
-from s3gc_cdc_postgres.preflight import alter_publication, create_publication, findings
+from s3gc_cdc_postgres.preflight import APPLICATION, alter_publication, create_publication, findings
 
 CONNECT_SECONDS = 30.0
 _LOCK_SECONDS = 5
@@ -52,7 +52,7 @@ class Target:
             statement_cache_size=0,
             server_settings={
                 **POSTGRES_TEXT,
-                "application_name": "s3gc",
+                "application_name": APPLICATION,
                 "row_security": "off",
                 "statement_timeout": "0",
                 "idle_in_transaction_session_timeout": "0",
@@ -71,7 +71,7 @@ class Target:
 
     async def stream(self) -> ReplicationConnection:
         """A connection that changes can be streamed over."""
-        settings = {**POSTGRES_TEXT, "application_name": "s3gc", "statement_timeout": "0"}
+        settings = {**POSTGRES_TEXT, "application_name": APPLICATION, "statement_timeout": "0"}
         return await ReplicationConnection.connect(self._dsn, settings, CONNECT_SECONDS)
 
     # ------------------------------------------------------------------ what is there

@@ -68,7 +68,7 @@ SELECT current_setting('server_version_num')::int4, current_setting('wal_level')
     (SELECT rolreplication OR rolsuper FROM pg_roles WHERE rolname = current_user)
     OR EXISTS (SELECT 1 FROM pg_roles r WHERE r.rolname = 'rds_replication'
         AND pg_has_role(current_user, r.oid, 'member')),
-    has_database_privilege(current_database(), 'create')
+    current_setting('synchronous_standby_names')
 """
 _SLOT = """
 SELECT plugin::text, slot_type, database::text, active, active_pid, confirmed_flush_lsn::text,
@@ -213,7 +213,7 @@ class Server:
     wal_sender_timeout: str
     user: str
     may_replicate: bool
-    may_create: bool
+    synchronous_standby_names: str
 
 
 @frozen

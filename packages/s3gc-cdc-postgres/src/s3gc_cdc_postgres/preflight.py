@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from s3gc.capture import CaptureFinding as Finding
@@ -10,6 +11,10 @@ from s3gc_cdc_postgres.catalogue import COLUMN_LISTS, Catalogue, Leaf, TableInfo
 OLDEST = 140_000
 """The first version that streams messages, which fences are made of."""
 
+APPLICATION = "s3gc"
+"""The application_name of our connections."""
+
+_WORD = re.compile(r"\*|\w+")
 _EVENTS = frozenset({"insert", "update", "delete", "truncate"})
 
 
@@ -54,6 +59,17 @@ def _server(found: Catalogue) -> Sequence[Finding]:
                 server.user,
                 f"the user {server.user} may not replicate",
                 f"ALTER ROLE {quoted(server.user)} REPLICATION",
+            )
+        )
+    if {"*", APPLICATION} & set(_WORD.findall(server.synchronous_standby_names)):
+        problems.append(
+            Finding(
+                "synchronous_standby_names",
+                "",
+                f"synchronous_standby_names = {server.synchronous_standby_names!r} counts our stream "
+                "as a standby, so that the application's commits would wait for s3gc",
+                "ALTER SYSTEM SET synchronous_standby_names = '…' with the names of the standbys; "
+                "SELECT pg_reload_conf()",
             )
         )
     if server.max_slot_wal_keep_size == "-1":

@@ -9,7 +9,6 @@ from datetime import timedelta
 from urllib.parse import unquote
 
 import anyio
-from attrs import evolve
 
 from s3gc.capture import CaptureState, ChangeCapture
 from s3gc.errors import ConfigError, PositionLost, SourceError
@@ -29,7 +28,9 @@ from s3gc_cdc_postgres._follow import Follower
 from s3gc_cdc_postgres._rows import TableReader
 from s3gc_cdc_postgres._server import Target, refuse
 from s3gc_cdc_postgres.catalogue import digest
-from s3gc_cdc_postgres.position import Committed, Place, Told, format_lsn
+from s3gc_cdc_postgres.position import Committed, Fingerprint, Place, Told, format_lsn
+
+_TRIES = 10
 
 CHUNK = 10_000
 """Most rows of a chunk of a scan; fewer where rows are large."""
@@ -93,6 +94,7 @@ class PostgresCdcSource(ChangeCapture):
         self._loop = LoopThread("s3gc capture")
         self._chunk_rows = chunk_rows
         self._patience = patience
+        self._prints: Fingerprint | None = None  # as last read
 
     def __repr__(self) -> str:
         return f"PostgresCdcSource({self.name!r}, slot={self._target.slot!r})"
@@ -111,7 +113,7 @@ class PostgresCdcSource(ChangeCapture):
         identity = await self._sql.check()
         with self._errors("check"):
             refuse([one for one in await self._loop.run(self._target.findings) if not one.ours])
-        return evolve(identity, kind="postgresql-cdc")
+        return identity
 
     async def capture_state(self) -> CaptureState:
         """Server settings, rights, replica identities, publication, slot; changes nothing."""
@@ -154,10 +156,21 @@ class PostgresCdcSource(ChangeCapture):
         return await self._mark(timeout)
 
     async def _mark(self, timeout: timedelta) -> Position:
-        id = secrets.token_hex(16)
-        with self._errors("fence"):
-            lsn, bound = await self._loop.run(self._target.mark, id)
-            prints = await self._loop.run(self._target.prints, self._configuration, timeout.total_seconds())
+        """A fence's message, with what mustn't have changed up to it and is read after it.
+
+        Both belong together when nothing changed meanwhile: a TRUNCATE that is told after the message has
+        given its table a new file already. So it is done again until two readings in a row are the same.
+        """
+        for _ in range(_TRIES):
+            id = secrets.token_hex(16)
+            with self._errors("fence"):
+                lsn, bound = await self._loop.run(self._target.mark, id)
+                prints = await self._loop.run(
+                    self._target.prints, self._configuration, timeout.total_seconds()
+                )
+            before, self._prints = self._prints, prints
+            if prints == before:
+                break
         return Place(lsn, Told(id, bound), prints).position(self.name)
 
     async def begin(self) -> Position:
@@ -169,15 +182,17 @@ class PostgresCdcSource(ChangeCapture):
         with self._errors("begin to follow changes"):
             await self._loop.run(self._follower.close)
             await self._loop.run(self._target.setup, self._patience.total_seconds())
-        # The position first, the waiting after it: what was committed before is visible to the scan then.
         id = secrets.token_hex(16)
         with self._errors("begin to follow changes"):
-            lsn, bound = await self._loop.run(self._target.mark, id)
-        await self._sql.fence(self._patience)
-        with self._errors("begin to follow changes"):
+            # First what mustn't change, so that whatever does from here on is noticed at the next fence: a
+            # scan sees a rewritten table, and changes of before that, told after it, would undo that.
             prints = await self._loop.run(
                 self._target.prints, self._configuration, self._patience.total_seconds()
             )
+            # The position before the waiting: what was committed earlier is visible to the scan then.
+            lsn, bound = await self._loop.run(self._target.mark, id)
+        await self._sql.fence(self._patience)
+        self._prints = prints
         return Place(lsn, Told(id, bound), prints).position(self.name)
 
     async def scan(self) -> AsyncIterator[ScanBatch]:

@@ -26,6 +26,8 @@ def s3gc_open_store(url: str, config: Config, clock: Clock) -> ObjectStore | Non
         from s3gc.stores.s3 import S3Store
 
         settings: dict[str, Any] = dict(config.s3)
+        if "listers" in settings:
+            settings["listers"] = int(settings["listers"])
         return S3Store(
             rest.rstrip("/"),
             region=config.region,

@@ -9,6 +9,7 @@ from s3gc.capture import ChangeCapture
 from s3gc.config import scrub
 from s3gc.errors import SourceError
 from s3gc.parts import Parts, source_name
+from s3gc.vault.scrub import Verified
 
 RUN_KINDS = frozenset({"collect"})
 
@@ -71,15 +72,19 @@ async def _capture(parts: Parts) -> dict[str, dict[str, Any]]:
 
 async def _last_checks(parts: Parts) -> dict[str, Any]:
     """When backups were last read again and restored by way of trial, and how many problems that found."""
-    found: dict[str, Any] = dict.fromkeys(
-        ("last_verify_at", "last_verify_problems", "last_drill_at", "last_drill_problems")
-    )
+    verified = Verified()
+    drill: dict[str, Any] = {"last_drill_at": None, "last_drill_problems": None}
     async for entry in parts.vault.journal.read(
         events={journal_events.VAULT_VERIFIED, journal_events.DRILLED}
     ):
-        problems = entry.data["problems"]
         if entry.event == journal_events.DRILLED:
-            found |= {"last_drill_at": entry.at.isoformat(), "last_drill_problems": len(problems)}
+            problems = len(entry.data["problems"])
+            drill = {"last_drill_at": entry.at.isoformat(), "last_drill_problems": problems}
         else:
-            found |= {"last_verify_at": entry.at.isoformat(), "last_verify_problems": problems}
-    return found
+            verified.take(entry)
+    return {
+        "last_verify_at": verified.at and verified.at.isoformat(),
+        "last_verify_problems": verified.problems,
+        "verified_whole_at": verified.whole_at and verified.whole_at.isoformat(),
+        **drill,
+    }

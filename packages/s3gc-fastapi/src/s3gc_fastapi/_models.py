@@ -220,6 +220,9 @@ class Metrics(Model):
     capture: dict[str, Capture] = Field(default_factory=dict, description="By source that is followed.")
     last_verify_at: datetime | None = None
     last_verify_problems: int | None = None
+    verified_whole_at: datetime | None = Field(
+        None, description="All that the vault held then was read since."
+    )
     last_drill_at: datetime | None = None
     last_drill_problems: int | None = None
 

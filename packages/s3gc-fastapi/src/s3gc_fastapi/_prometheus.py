@@ -51,7 +51,16 @@ METRICS: Mapping[str, tuple[str, str, tuple[str, ...]]] = {
     ),
     "s3gc_journal_entries": ("gauge", "Entries of the journal.", ()),
     "s3gc_last_verify_timestamp_seconds": ("gauge", "When backups were last verified; absent if never.", ()),
-    "s3gc_last_verify_problems": ("gauge", "Problems that verifying found.", ()),
+    "s3gc_last_verify_problems": (
+        "gauge",
+        "Problems of the last whole verification and the shares since.",
+        (),
+    ),
+    "s3gc_verified_whole_timestamp_seconds": (
+        "gauge",
+        "All that the vault held then was read since; absent before.",
+        (),
+    ),
     "s3gc_last_drill_timestamp_seconds": ("gauge", "When backups were last restored by way of trial.", ()),
     "s3gc_last_drill_problems": ("gauge", "Problems that the drill found.", ()),
     "s3gc_admin_refused_keys_total": ("counter", "Wrong keys shown to this process.", ()),
@@ -70,6 +79,7 @@ _TOTALS = {
     "s3gc_last_run_timestamp_seconds": "last_run_at",
     "s3gc_last_verify_timestamp_seconds": "last_verify_at",
     "s3gc_last_verify_problems": "last_verify_problems",
+    "s3gc_verified_whole_timestamp_seconds": "verified_whole_at",
     "s3gc_last_drill_timestamp_seconds": "last_drill_at",
     "s3gc_last_drill_problems": "last_drill_problems",
 }

@@ -22,6 +22,8 @@ class Setting:
     """What it may be; none: any text that fits ``form``."""
     form: str = r"\S(.*\S)?"
     """A pattern for the whole text."""
+    between: tuple[int, int] | None = None
+    """For a number: the least and the most that it may be. It is kept as a text like all others."""
 
 
 SETTINGS: Mapping[str, Setting] = {
@@ -42,6 +44,10 @@ SETTINGS: Mapping[str, Setting] = {
         ("keep", "bucket"),
     ),
     "acl": Setting("Back up and put back ACLs too: one more request for each object.", ("keep",)),
+    "listers": Setting(
+        "Parts of the bucket that are listed at the same time; 1 for a server that lists out of order.",
+        between=(1, 256),
+    ),
 }
 """By name, which is also that of an argument of :class:`~s3gc.stores.s3.S3Store`."""
 
@@ -58,11 +64,24 @@ def s3(value: object) -> Derived:
             'write s3={"request_payer": "requester"}'
         )
     refuse_unknown(value, SETTINGS, "setting of s3")
+    found: dict[str, str] = {}
     for name, text in value.items():
         known = SETTINGS[name]
+        if known.between is not None:
+            found[name] = _number(name, text, *known.between)
+            continue
         if not isinstance(text, str) or not re.fullmatch(known.form, text):
             wanted = "12 digits in quotes" if name == "expected_bucket_owner" else "a text that isn't empty"
             raise ConfigError(f"s3: {name} must be {wanted}, got {show(text)}")
         if known.values and text not in known.values:
             raise ConfigError(f"s3: {name} must be {' or '.join(map(repr, known.values))}, got {show(text)}")
-    return Derived(value)
+        found[name] = text
+    return Derived(found)
+
+
+def _number(name: str, value: object, least: int, most: int) -> str:
+    """A number, or a text that is one: variables of the environment have no others."""
+    number = int(value) if isinstance(value, str) and re.fullmatch(r"[0-9]{1,4}", value) else value
+    if type(number) is not int or not least <= number <= most:
+        raise ConfigError(f"s3: {name} must be a number from {least} to {most}, got {show(value)}")
+    return str(number)

@@ -13,6 +13,7 @@ from itertools import compress
 from sqlite3 import Connection
 from typing import Any
 
+from s3gc._columns import ObjectColumns, keys_of
 from s3gc.abc import RESERVED_PREFIX
 from s3gc.errors import StoreError
 from s3gc.model import ObjectInfo
@@ -46,7 +47,7 @@ def put(connection: Connection, page: Sequence[ObjectInfo]) -> int:
     Raises:
         StoreError: its keys don't strictly increase.
     """
-    odd = [found.ambiguous for found in page]
+    odd = [] if isinstance(page, ObjectColumns) else [found.ambiguous for found in page]
     if not any(odd):
         return _put(connection, page, apart=False)
     plain = [found for found in page if not found.ambiguous]
@@ -56,7 +57,7 @@ def put(connection: Connection, page: Sequence[ObjectInfo]) -> int:
 
 
 def _put(connection: Connection, page: Sequence[ObjectInfo], *, apart: bool) -> int:
-    keys = [found.key for found in page]
+    keys = keys_of(page)
     if not apart:
         _increasing(keys)
     if not keys:
@@ -75,18 +76,23 @@ def _put(connection: Connection, page: Sequence[ObjectInfo], *, apart: bool) -> 
             last,
             str(key_hashes(keys)),
             marshal.dumps(keys),
-            marshal.dumps(
-                (
-                    [found.size for found in page],
-                    [found.etag for found in page],
-                    micros_each([found.last_modified for found in page]),
-                    [found.version_id for found in page],
-                    [found.storage_class for found in page],
-                )
-            ),
+            marshal.dumps(_rest(page)),
         ),
     )
     return len(keys)
+
+
+def _rest(page: Sequence[ObjectInfo]) -> tuple[list[Any], ...]:
+    """All but the keys, in columns."""
+    if isinstance(page, ObjectColumns):
+        return page.sizes, page.etags, micros_each(page.times), [None] * len(page), page.storages
+    return (
+        [found.size for found in page],
+        [found.etag for found in page],
+        micros_each([found.last_modified for found in page]),
+        [found.version_id for found in page],
+        [found.storage_class for found in page],
+    )
 
 
 def _increasing(keys: Sequence[str]) -> None:

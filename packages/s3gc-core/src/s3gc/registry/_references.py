@@ -266,8 +266,10 @@ class References:
                 " WHERE NOT EXISTS (SELECT 1 FROM columns f WHERE f.source = c.source AND f.tbl = c.tbl"
                 "  AND f.col = c.col AND f.folder = 1)"
             ).fetchall():
-                count, mentions = connection.execute(
-                    "SELECT COUNT(*), COUNT(DISTINCT row_id) FROM refs WHERE col = ?", (number,)
+                # Two questions: the second one alone reads the rows in their order, and needs no set of them.
+                (count,) = connection.execute("SELECT COUNT(*) FROM refs WHERE col = ?", (number,)).fetchone()
+                (mentions,) = connection.execute(
+                    "SELECT COUNT(*) FROM (SELECT DISTINCT row_id FROM refs WHERE col = ?)", (number,)
                 ).fetchone()
                 if count > mentions:  # a row counts once, however many of its readings name an object
                     _pages.index(connection)

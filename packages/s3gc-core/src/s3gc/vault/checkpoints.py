@@ -76,7 +76,7 @@ def checkpoint_from_json(fields: Any) -> Checkpoint:
         or not all(isinstance(fields[name], str) for name in _TEXTS)
     ):
         raise VaultCorrupt("this is not a checkpoint")
-    return Checkpoint(
+    made = Checkpoint(
         fields["vault_id"],
         fields["seq"],
         fields["hash"],
@@ -84,6 +84,10 @@ def checkpoint_from_json(fields: Any) -> Checkpoint:
         fields["public_key"],
         fields["signature"],
     )
+    # The same moment and the same bytes can be written in several ways, and one of them was.
+    if made.as_json() != fields or fields["signature"] != fields["signature"].lower():
+        raise VaultCorrupt("this checkpoint isn't as it was written")
+    return made
 
 
 def checkpoints_from(text: str) -> list[Checkpoint]:

@@ -371,7 +371,7 @@ class SqliteJournal(Journal):
                 raise VaultError(
                     f"can't use {self.path}: {error} (disk full, read-only, or locked)"
                 ) from error
-            except sqlite3.DatabaseError as error:
+            except (sqlite3.DatabaseError, UnicodeDecodeError) as error:  # names of columns are decoded, too
                 raise VaultCorrupt(f"{self.path} is damaged: {error}") from error
             except OSError as error:
                 raise _fs.vault_error(f"use {self.path}", error) from error

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import zlib
+from datetime import datetime
+
+from attrs import define, field
 
 from s3gc.abc import Vault
 from s3gc.clock import Clock
 from s3gc.errors import VaultError
 from s3gc.journal_events import VAULT_VERIFIED
-from s3gc.model import JournalDraft, ScrubReport, Share, VaultCheck
+from s3gc.model import JournalDraft, JournalEntry, ScrubReport, Share, VaultCheck
 from s3gc.vault.packs import parse_location
 
 STRIDE_BYTES = 4 * 1024 * 1024
@@ -26,6 +29,35 @@ def in_share(location: str, share: Share) -> bool:
     """
     pack, offset, _ = parse_location(location)
     return (zlib.crc32(pack.encode()) + offset // STRIDE_BYTES) % share.of == share.number
+
+
+@define
+class Verified:
+    """What the verifications on record have found, and up to when they cover the whole vault."""
+
+    at: datetime | None = None  # the last one
+    problems: int | None = None  # of the last whole one (a round of shares is one) and the shares since
+    whole_at: datetime | None = None  # all that the vault held then was read since
+    _of: int = field(default=0, init=False)
+    _before: int = field(default=0, init=False)  # problems of the last whole one
+    _shares: dict[int, tuple[datetime, int]] = field(factory=dict, init=False)  # since then
+
+    def take(self, entry: JournalEntry) -> None:
+        """The next VAULT_VERIFIED."""
+        share, problems = entry.data["share"], int(entry.data["problems"])
+        self.at = entry.at
+        if share is None:
+            self._shares, self._before, self.whole_at = {}, problems, entry.at
+        else:
+            if share["of"] != self._of:  # other stretches: what the old shares found still counts
+                self._before += sum(found for _, found in self._shares.values())
+                self._of, self._shares = share["of"], {}
+            self._shares.pop(share["number"], None)  # the newest is the last one
+            self._shares[share["number"]] = entry.at, problems
+            if len(self._shares) == self._of:
+                self._before = 0
+                self.whole_at = min(at for at, _ in self._shares.values())
+        self.problems = self._before + sum(found for _, found in self._shares.values())
 
 
 async def next_share(vault: Vault, of: int) -> Share:

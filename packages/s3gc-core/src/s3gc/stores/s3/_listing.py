@@ -117,7 +117,7 @@ class Lister:
                     with contextlib.suppress(RuntimeError):  # the executor is shut down: fetch it when needed
                         begun = self._executor.submit(self._fetch, token, after)
                 if page.objects:
-                    yield page.objects
+                    yield list(page.objects)
                 if token is None:
                     return
         finally:

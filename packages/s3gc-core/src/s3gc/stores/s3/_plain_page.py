@@ -1,7 +1,8 @@
 """The quick way through a listing page: for pages whose entries all have the usual form and plain keys.
 
-ElementTree takes most of a listing's time. Here one pattern reads the entries, and it counts only if its
-matches cover the entries to the last byte; anything else is left to the XML parser (`_xml.parse_page`).
+ElementTree takes most of a listing's time. Here one pattern reads the entries, and it counts only if nothing
+stands between its matches; anything else is left to the XML parser (`_xml.parse_page`). What comes out are
+columns: a tuple for each entry would be one more object for the garbage collector to look at.
 """
 
 from __future__ import annotations
@@ -11,25 +12,30 @@ import re
 from attrs import frozen
 
 _ENTRY = re.compile(
-    # The whole entry, then its parts. A plain key is printable ASCII without & < > % +.
-    rb"(<Contents><Key>([ !-$'-*,-;=?-~]*)</Key>"
-    rb"<LastModified>([0-9T:.Z-]*)</LastModified>"
-    rb"<ETag>(?:&quot;|\"|&#34;)([0-9a-fA-F-]*)(?:&quot;|\"|&#34;)</ETag>"
-    rb"(?:<Checksum(?:Algorithm|Type)>[A-Z0-9_]*</Checksum(?:Algorithm|Type)>)*"
-    rb"<Size>([0-9]+)</Size>"
-    rb"(?:<StorageClass>([A-Z_]*)</StorageClass>)?"
-    rb"(?:<Type>[A-Za-z]*</Type>)?</Contents>)"  # RGW
+    # A plain key is printable ASCII without & < > % +.
+    r"<Contents><Key>([ !-$'-*,-;=?-~]*)</Key>"
+    r"<LastModified>([0-9T:.Z-]*)</LastModified>"
+    r"<ETag>(?:&quot;|\"|&#34;)([0-9a-fA-F-]*)(?:&quot;|\"|&#34;)</ETag>"
+    r"(?:<Checksum(?:Algorithm|Type)>[A-Z0-9_]*</Checksum(?:Algorithm|Type)>)*"
+    r"<Size>([0-9]+)</Size>"
+    r"(?:<StorageClass>([A-Z_]*)</StorageClass>)?"
+    r"(?:<Type>[A-Za-z]*</Type>)?</Contents>"  # RGW
 )
+_STEP = _ENTRY.groups + 1
 _FIRST = b"<Contents>"
 _LAST = b"</Contents>"
 
 
 @frozen
 class PlainPage:
-    """The entries as (key, last-modified, ETag, size, storage class), and the document without them."""
+    """The entries in columns, and the document without them."""
 
     rest: bytes
-    entries: list[tuple[str, str, str, int, str | None]]
+    keys: list[str]
+    times: list[str]
+    etags: list[str]
+    sizes: list[str]
+    storages: list[str | None]
 
 
 def read_plain(document: bytes) -> PlainPage | None:
@@ -39,11 +45,13 @@ def read_plain(document: bytes) -> PlainPage | None:
     if start < 0 or end < start:
         return None
     end += len(_LAST)
-    found = _ENTRY.findall(document, start, end)
-    if sum(len(entry[0]) for entry in found) != end - start:
+    try:
+        # Text of one byte a character: no part needs to be decoded by itself.
+        body = document[start:end].decode("ascii")
+    except UnicodeDecodeError:
         return None
-    entries = [
-        (key.decode(), modified.decode(), etag.decode(), int(size), storage.decode() or None)
-        for _, key, modified, etag, size, storage in found
-    ]
-    return PlainPage(document[:start] + document[end:], entries)
+    found = _ENTRY.split(body)  # what stands before an entry, its parts, what stands before the next …
+    if any(found[::_STEP]):
+        return None
+    columns = (found[place::_STEP] for place in range(1, _STEP))
+    return PlainPage(document[:start] + document[end:], *columns)

@@ -17,6 +17,7 @@ from typing import Protocol
 
 from attrs import define
 
+from s3gc._columns import ObjectColumns, keys_of
 from s3gc.errors import StoreError
 from s3gc.model import ObjectInfo
 from s3gc.stores.s3._guess import Guess, Sample, is_plain
@@ -36,6 +37,9 @@ FAR = 256
 
 BOLD = 8
 """Guesses under way for each page that was answered: a small bucket isn't worth many."""
+
+ONE_LISTER = "if this server can't list a bucket in parts, set listers=1 ([s3] in s3gc.toml, or S3Options)"
+"""What to do about a listing that fails only because several parts of it are asked for at once."""
 
 MARK_EVERY = 2
 """Pages between two marks that are remembered for the next listing."""
@@ -190,12 +194,12 @@ class Ranges:
             self._largest = len(objects)
             self._page = float(self._largest)  # some servers give fewer than they are asked for
         found.token = page.token
-        if found.held or any(info.ambiguous for info in objects):
+        if found.held or _any_ambiguous(objects):
             found.whole = True
             objects = _checked(found, objects) if found.checks else _placed(found, objects)
         elif found.end is not None and objects and objects[-1].key >= found.end:
             found.token = None
-            objects = objects[: bisect_right(objects, found.end, key=_key)]
+            objects = objects[: bisect_right(keys_of(objects), found.end)]
         if objects:
             found.empty_pages = 0
             if not found.checks:
@@ -213,14 +217,14 @@ class Ranges:
         return objects
 
     def _learn(self, found: Range, objects: Sequence[ObjectInfo]) -> None:
-        self._guess.learn([info.key for info in objects])
+        self._guess.learn(keys_of(objects))
         if len(objects) > 1:
             found.sample = Sample(objects[0].key, objects[-1].key, len(objects) - 1)
         self._expect(found)
         found.unmarked += 1
         if found.unmarked < self._mark_every:
             return
-        mark = next((info.key for info in reversed(objects) if is_plain(info.key)), None)
+        mark = next(filter(is_plain, reversed(keys_of(objects))), None)
         if mark is not None:
             found.unmarked = 0
             self._marks.append(mark)
@@ -229,8 +233,8 @@ class Ranges:
                 self._mark_every *= 2
 
 
-def _key(info: ObjectInfo) -> str:
-    return info.key
+def _any_ambiguous(objects: Sequence[ObjectInfo]) -> bool:
+    return not isinstance(objects, ObjectColumns) and any(info.ambiguous for info in objects)
 
 
 def _placed(found: Range, objects: Sequence[ObjectInfo]) -> Sequence[ObjectInfo]:
@@ -252,7 +256,7 @@ def _placed(found: Range, objects: Sequence[ObjectInfo]) -> Sequence[ObjectInfo]
     if len(found.held) > MAX_HELD:
         raise StoreError(
             f"could not list the bucket in parts: {len(found.held)} keys in a row can't be decoded; "
-            "list it with one lister (S3Options.listers)"
+            + ONE_LISTER
         )
     if found.held and found.token is None:
         found.last, found.checks = found.end, True

@@ -18,9 +18,9 @@ from s3gc.model import ObjectInfo
 from s3gc.stores.s3._client import Backoff, Client
 from s3gc.stores.s3._errors import may_repeat
 from s3gc.stores.s3._listing import fetch_page
-from s3gc.stores.s3._ranges import Range, Ranges
+from s3gc.stores.s3._ranges import ONE_LISTER, Range, Ranges
 from s3gc.stores.s3._transport import Answer, Lost, NotSent
-from s3gc.stores.s3._xml import Page
+from s3gc.stores.s3._xml import GoesBack, Page
 
 PAGES_AHEAD = 2
 """Pages for each lister that are under way or wait for the caller: all that a scan keeps in memory."""
@@ -199,6 +199,10 @@ class Scanner:
                 )
             except (NotSent, Lost) as error:
                 got = error
+            except GoesBack as error:
+                if self._listers == 1:
+                    raise
+                raise StoreError(f"{error}; {ONE_LISTER}") from error
             with self._lock:
                 self._running -= 1
                 if self._stopped:

@@ -91,6 +91,7 @@ class S3Store(ObjectStore):
         request_payer: ``requester`` says that we pay for requests to a bucket of others.
         expected_bucket_owner: the account (12 digits) that the bucket must belong to, or all is refused.
         acl: ``keep`` makes ACLs a part of what is backed up and put back; one more request for each object.
+        listers: instead of ``S3Options.listers``.
         rng: for pauses between attempts and names of sentinels.
 
     A proxy is taken from HTTP_PROXY, HTTPS_PROXY and NO_PROXY.
@@ -119,6 +120,7 @@ class S3Store(ObjectStore):
         request_payer: Literal["requester"] | None = None,
         expected_bucket_owner: str | None = None,
         acl: Literal["keep"] | None = None,
+        listers: int | None = None,
         rng: random.Random | None = None,
     ) -> None:
         if (access_key is None) != (secret_key is None):
@@ -147,6 +149,8 @@ class S3Store(ObjectStore):
         )
         self._clock = clock or SystemClock()
         self._options = options or S3Options()
+        if listers is not None:
+            self._options = evolve(self._options, listers=listers)
         self._rng = rng or random.SystemRandom()
         self._keeps_encryption = encryption == "keep"
         self._traits = Traits()
