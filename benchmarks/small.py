@@ -23,12 +23,13 @@ import anyio
 from s3gc.abc import WholeObject
 from s3gc.clock import SystemClock
 from s3gc.compressors import ZstdCompressor
-from s3gc.compressors.policies import FAST, block_codec, by_policy
+from s3gc.compressors.policies import FAST, by_policy
 from s3gc.model import JournalDraft, ObjectAttributes, ObjectInfo
 from s3gc.vault import LocalVault, record_to_json
 
 OPERATION = "01K00000000000000000000000"
 WHEN = datetime(2026, 1, 1, tzinfo=UTC)
+BLOCK_LEVEL = 6
 BATCH, GROUP = 1_000, 250
 
 
@@ -70,7 +71,7 @@ async def measure(
         compressors=codecs,
         clock=SystemClock(),
         codec=codec,
-        solid=block_codec(FAST) if solid else None,
+        solid=ZstdCompressor(BLOCK_LEVEL) if solid else None,
     )
     await vault.open("memory://bench")
     wall, cpu = time.perf_counter(), time.process_time()
