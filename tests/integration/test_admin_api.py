@@ -600,6 +600,37 @@ async def test_the_openapi_is_whole(site: Site) -> None:
     }
 
 
+async def test_operations_are_spans_where_opentelemetry_is(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+    from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+    exporter = InMemorySpanExporter()
+    provider = TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    monkeypatch.setattr("s3gc_fastapi._tracing.trace.get_tracer", provider.get_tracer)
+    async with client_of(site.app()) as client:
+        operation_id = await run(client)
+        site.forget_everything()
+        held = (await client.post(f"{BASE}/run")).json()["operation_id"]
+        await finished(client, held)
+        monkeypatch.setattr("s3gc_fastapi._tracing._HAVE", False)
+        for each in (await client.get(f"{BASE}/breakers")).json()["breakers"]:
+            word = {"code": each["code"], "subject": each["subject"], "reason": "new"}
+            await client.post(f"{BASE}/breakers/acknowledge", json=word)
+        await run(client)
+    good, bad = exporter.get_finished_spans()
+    assert good.attributes is not None
+    assert bad.attributes is not None
+    assert good.name == "s3gc collect"
+    assert good.attributes["s3gc.operation_id"] == operation_id
+    assert good.attributes["s3gc.deleted"] == len(ORPHANS)
+    assert (good.status.is_ok, bad.status.is_ok) == (True, False)
+    assert bad.attributes["s3gc.state"] == "held"
+
+
 async def test_a_damaged_plan_is_told(site: Site) -> None:
     async with client_of(site.app()) as client:
         await run(client)

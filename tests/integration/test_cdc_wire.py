@@ -122,6 +122,24 @@ async def test_without_status_the_server_would_have_ended_it(
         await take_for_ever(connection)
 
 
+async def test_closing_in_the_middle_keeps_nothing(
+    connection: ReplicationConnection, postgres_url: str
+) -> None:
+    slot = f"s3gc_{make_url(postgres_url).database}"
+    await make(postgres_url, slot, 4000, 20_000)
+    await connection.start(slot, "p", 0)
+    await connection.take()
+    await connection.close()
+    assert not connection._queue
+    assert not connection.alive
+    again = await ReplicationConnection.connect(postgres_url, {}, 30)
+    try:
+        await again.start(slot, "p", 0)  # the slot is free, and nothing was released
+        assert await again.take()
+    finally:
+        await again.close()
+
+
 async def test_one_huge_value_arrives_whole(connection: ReplicationConnection, postgres_url: str) -> None:
     slot = f"s3gc_{make_url(postgres_url).database}"
     await make(postgres_url, slot, 1, 40_000_000)

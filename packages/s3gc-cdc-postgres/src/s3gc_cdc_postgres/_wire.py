@@ -63,7 +63,7 @@ class ReplicationConnection(asyncio.Protocol):
         self._streaming = False
         self._lost = asyncio.Event()
         self._seen = 0
-        self._resting = self._asked = False
+        self._resting = self._asked = self._closing = False
         self.confirmed = 0
         """Position up to which the server may forget; 0 leaves it as it is."""
         self._timer: asyncio.TimerHandle | None = None
@@ -99,7 +99,7 @@ class ReplicationConnection(asyncio.Protocol):
                 transport.resume_reading()
             self._queue.clear()
             self._queued = 0
-            self._paused = True  # never pause again: what comes is thrown away
+            self._closing = True  # what comes from here on is thrown away
             self._send_status()
             self._leave()
             with contextlib.suppress(TimeoutError):
@@ -124,7 +124,6 @@ class ReplicationConnection(asyncio.Protocol):
         self._write(b"Q", sql.encode() + b"\0")
         while not self._ready and self._error is None:
             await self._wait()
-        await asyncio.sleep(0)
         if self._error is not None:
             raise self._error
         return self._rows
@@ -237,6 +236,8 @@ class ReplicationConnection(asyncio.Protocol):
 
     def _copied(self, data: bytes, at: int, end: int) -> None:
         kind = data[at]
+        if self._closing:
+            return
         if kind == 0x77:
             self._asked = False
             self._queue.append(data[at + 25 : end])

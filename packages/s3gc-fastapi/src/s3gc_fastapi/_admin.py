@@ -25,6 +25,7 @@ from s3gc_fastapi._keys import Keyring, Throttle
 from s3gc_fastapi._plans import Plans
 from s3gc_fastapi._running import Running
 from s3gc_fastapi._schedule import Schedule, Timer
+from s3gc_fastapi._tracing import span
 
 START_WITHIN = 5.0
 """Seconds that the host application's start waits for the vault at most. It is opened later, then."""
@@ -246,6 +247,12 @@ class Admin:
         return found.operation_id if found else None
 
     async def _run(self, running: Running, work: Callable[[], Awaitable[Any]]) -> None:
+        bucket, mode = str(self.config.redacted()["bucket"]), self.config.mode.value
+        with span(running, bucket, mode) as ended:
+            await self._do(running, work)
+            ended()
+
+    async def _do(self, running: Running, work: Callable[[], Awaitable[Any]]) -> None:
         state = "failed"
         message: str | None = "cancelled: the application stopped; the next operation settles what is open"
         try:
