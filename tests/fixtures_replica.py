@@ -151,7 +151,7 @@ async def fetched(remote: Remote, folder: Path, keys: ReplicaKeys | None = None)
 
 def damaged_pack(vault: LocalVault, record: BackupRecord, at: int = 80) -> None:
     """Flip one bit of a backup in the vault, so many bytes from its frame's beginning, or from its end."""
-    pack, offset, length = record.location.split(":")
+    pack, offset, length = record.location.split(":")[:3]
     path = vault.folder / "packs" / f"{pack}.pack"
     data = bytearray(path.read_bytes())
     data[int(offset) + (at if at >= 0 else int(length) + at)] ^= 1

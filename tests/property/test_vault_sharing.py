@@ -29,14 +29,14 @@ URL = "memory://fake"
 CONTENTS = [
     b"".join(hashlib.sha256(bytes([seed, n % 256, n // 256])).digest() for n in range(300))
     for seed in range(3)
-] + [picture("shared", 9_000)]
+] + [picture("shared", 9_000), b"little " * 40]
 """Nothing makes the first ones smaller, so their bytes can be looked for in the packs."""
 
 KEYS = st.sampled_from(["a", "b", "c", "d"])
 STEPS = st.one_of(
     st.tuples(
         st.just("back up"),
-        st.lists(st.tuples(KEYS, st.integers(0, 3)), min_size=1, max_size=5),
+        st.lists(st.tuples(KEYS, st.integers(0, 4)), min_size=1, max_size=5),
         st.booleans(),
     ),
     st.tuples(st.just("forget"), KEYS, st.none()),
@@ -56,7 +56,12 @@ class History:
 
     def unopened(self) -> LocalVault:
         return LocalVault(
-            self.folder, compressors=[ZstdCompressor()], clock=self.clock, codec="store", coder=SeedCoder()
+            self.folder,
+            compressors=[ZstdCompressor()],
+            clock=self.clock,
+            codec="store",
+            coder=SeedCoder(),
+            solid=ZstdCompressor(1),
         )
 
     def next_id(self) -> str:

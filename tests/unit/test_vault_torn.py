@@ -198,7 +198,7 @@ async def test_a_frame_of_a_newer_version_is_not_a_tail(tmp_path: Path) -> None:
     vault = await opened(tmp_path)
     assert pack.read_bytes() == good + bytes(data[:-1])
     await vault.aclose()
-    with pytest.raises(VaultError, match="is of version 9, known are up to 2: update s3gc"):
+    with pytest.raises(VaultError, match="is of version 9, known are up to 3: update s3gc"):
         list(read_frames(pack))
 
 

@@ -64,12 +64,13 @@ def s3gc_open_vault(
     """A local folder."""
     if "://" in url and not url.startswith("file://"):
         return None
-    from s3gc.compressors.policies import by_policy
+    from s3gc.compressors.policies import block_codec, by_policy
     from s3gc.vault.local import LocalVault
 
     path = unquote(urlsplit(url).path) if url.startswith("file://") else url
     codecs, codec = by_policy(compressors, config.compression)
-    return LocalVault(Path(path), compressors=codecs, clock=clock, codec=codec, coder=coder)
+    solid = block_codec(config.compression)
+    return LocalVault(Path(path), compressors=codecs, clock=clock, codec=codec, coder=coder, solid=solid)
 
 
 @hookimpl

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from attrs import define, evolve, frozen
 
 from s3gc.abc import Compressor, EncodedObject
+from s3gc.compressors.zstd import ZstdCompressor
 from s3gc.errors import VaultCorrupt
 from s3gc.model import BackupRecord, ObjectAttributes, ObjectInfo, SameAs
 from s3gc.vault._frames import Decoder, FrameReader, reader_of
-from s3gc.vault._layout import CODED_VERSION, SAME, VERSION, FrameBuilder, HeaderText
-from s3gc.vault.packs import PackWriter, location_of
+from s3gc.vault._layout import CODED_VERSION, SAME, SOLID_VERSION, VERSION, FrameBuilder, HeaderText
+from s3gc.vault._locations import index_of, location_of, parse_location
+from s3gc.vault._solid import Block, fits, grouped, join, read_block, shares_of, solid_header
+from s3gc.vault.packs import PackWriter
 
 PACK_ROLL_BYTES = 256 * 1024 * 1024
 """A pack of small objects is closed when it is this large, so that none is too large to copy or check."""
@@ -106,13 +109,97 @@ def _twins(batch: Sequence[Arrived]) -> dict[int, int]:
     return twins
 
 
+_HEADER_ABOUT = 1024  # bytes that an object's header counts for when blocks are filled
+
+
+@frozen
+class _Block:
+    header: bytes
+    body: bytes
+    size: int  # decoded
+    sha256: bytes  # of the decoded bytes
+    sha256s: Sequence[bytes]  # of the objects
+
+
+@frozen
+class Blocks:
+    """Makes blocks of small objects, for one session."""
+
+    codec: Compressor
+    bucket: str
+    operation_id: str
+
+    def of(self, batch: Sequence[Arrived], twins: Collection[int]) -> list[tuple[list[int], _Block]]:
+        """Which objects of a batch go into blocks, by position, and these compressed."""
+        small = [
+            (at, one.info.key, one.attributes.content_type, one.info.size + _HEADER_ABOUT)
+            for at, one in enumerate(batch)
+            if fits(one.info.size, one.header.length)
+            and at not in twins
+            and one.coded is None
+            and one.same_as is None
+        ]
+        return [(group, self._block([batch[at] for at in group])) for group in grouped(small)]
+
+    def _block(self, objects: Sequence[Arrived]) -> _Block:
+        sha256s = [one.sha256 or hashlib.sha256(one.data).digest() for one in objects]
+        whole = join(
+            [
+                (one.header.with_codec(self.codec.name), sha256, one.data)
+                for one, sha256 in zip(objects, sha256s, strict=True)
+            ]
+        )
+        stream = self.codec.compressor(len(whole))
+        body = stream.compress(whole)
+        body += stream.flush()
+        header = solid_header(self.bucket, self.codec.name, self.operation_id, len(objects))
+        return _Block(header, body, len(whole), hashlib.sha256(whole).digest(), sha256s)
+
+
+class _End:
+    """The end of the packs, while a batch is appended."""
+
+    def __init__(self, packs: SmallPacks) -> None:
+        self._packs = packs
+        self._writer = packs.writer()
+        self._parts: list[bytes] = []
+        self._waiting = 0
+
+    def place(self) -> tuple[PackWriter, int]:
+        """Where the next frame goes."""
+        if self._writer.size + self._waiting >= PACK_ROLL_BYTES:
+            self.flush()
+            self._packs.current = None
+            self._writer = self._packs.writer()
+        return self._writer, self._writer.size + self._waiting
+
+    def put(self, frame: FrameBuilder, body: bytes, size: int, sha256: bytes) -> None:
+        """A whole frame."""
+        self._parts.append(frame.start)
+        self._parts += frame.chunks(body)
+        self._parts.append(frame.end(size, sha256))
+        self._waiting += frame.length
+        if self._waiting >= WRITE_BYTES:
+            self.flush()
+
+    def flush(self) -> None:
+        """Hand over what waits."""
+        self._writer.write(b"".join(self._parts))
+        self._parts, self._waiting = [], 0
+
+
 class SmallPacks:
     """Appends batches of small objects to a pack and begins a new one when it is full. Thread-safe."""
 
     def __init__(
-        self, current: PackWriter | None, create: Callable[[], PackWriter], codec: Compressor
+        self,
+        current: PackWriter | None,
+        create: Callable[[], PackWriter],
+        codec: Compressor,
+        blocks: Blocks | None = None,
     ) -> None:
         self.current = current
+        self._blocks = blocks
         self.used: list[PackWriter] = []  # written to since the last commit
         self._create = create
         self._codec = codec
@@ -121,45 +208,48 @@ class SmallPacks:
     def write(self, batch: Sequence[Arrived]) -> list[Placed]:
         """Compress outside of the lock, append inside of it."""
         twins = _twins(batch)
-        encoded = [
-            _Encoded(arrived, SAME, b"", arrived.sha256) if at in twins else encode(arrived, self._codec)
+        blocks = [] if self._blocks is None else self._blocks.of(batch, twins)
+        in_blocks = {at for group, _ in blocks for at in group}
+        encoded = {
+            at: _Encoded(arrived, SAME, b"", arrived.sha256) if at in twins else encode(arrived, self._codec)
             for at, arrived in enumerate(batch)
-        ]
-        placed: list[Placed] = []
+            if at not in in_blocks
+        }
+        placed: dict[int, Placed] = {}
         with self._lock:
-            parts: list[bytes] = []
-            waiting = 0
-            writer = self._writer()
-            for at, item in enumerate(encoded):
+            end = _End(self)
+            for at, item in encoded.items():
                 if at in twins:
                     twin = placed[twins[at]].record
                     item = evolve(item, same_as=twin.same_as or SameAs(twin.key, twin.location))
-                if writer.size + waiting >= PACK_ROLL_BYTES:
-                    writer.write(b"".join(parts))
-                    parts, waiting, self.current = [], 0, None
-                    writer = self._writer()
-                offset = writer.size + waiting
+                writer, offset = end.place()
                 frame = item.begin_frame(offset)
-                parts.append(frame.start)
-                parts += frame.chunks(item.body)
-                parts.append(frame.end(item.arrived.info.size, item.sha256))
-                waiting += frame.length
+                end.put(frame, item.body, item.arrived.info.size, item.sha256)
                 made = placed_at(item.arrived, item.codec, item.sha256, writer, offset, frame)
                 if item.same_as is not None:
                     made = evolve(made, record=evolve(made.record, same_as=item.same_as))
-                placed.append(made)
-                if waiting >= WRITE_BYTES:
-                    writer.write(b"".join(parts))
-                    parts, waiting = [], 0
-            writer.write(b"".join(parts))
-        return placed
+                placed[at] = made
+            for group, block in blocks:
+                writer, offset = end.place()
+                frame = FrameBuilder(offset, block.header, SOLID_VERSION)
+                end.put(frame, block.body, block.size, block.sha256)
+                shares = shares_of(frame.length, [len(batch[at].data) for at in group])
+                for index, at in enumerate(group):
+                    arrived, sha256 = batch[at], block.sha256s[index]
+                    made = placed_at(arrived, ZstdCompressor.name, sha256, writer, offset, frame)
+                    location = location_of(writer.name, offset, frame.length, index)
+                    record = evolve(made.record, stored_size=shares[index], location=location)
+                    placed[at] = evolve(made, record=record)
+            end.flush()
+        return [placed[at] for at in range(len(batch))]
 
     def take_used(self) -> list[PackWriter]:
         """The packs to make durable; called when no ``write`` runs."""
         taken, self.used = self.used, []
         return taken
 
-    def _writer(self) -> PackWriter:
+    def writer(self) -> PackWriter:
+        """The pack to append to. The caller has the lock."""
         if self.current is None or self.current.broken or self.current.size >= PACK_ROLL_BYTES:
             if self.current is not None and self.current not in self.used:
                 self.current.close()  # full when it was handed on: nobody else would
@@ -197,16 +287,26 @@ def read_back(placed: Sequence[Placed], codecs: Mapping[str, Compressor]) -> Non
     """
     fd = placed[0].writer.fd
     first, last = placed[0], placed[-1]
-    length = last.offset + last.record.stored_size - first.offset
+    length = last.offset + parse_location(last.record.location)[2] - first.offset
     if len(placed) > 1:
         read = reader_of(fd, ahead=length)
         read(first.offset, length)
     else:
         read = reader_of(fd)
+    block: Block | None = None
+    block_at = -1
     for frame in placed:
         record = frame.record
         what = f"the backup of {record.key!r} at {record.location} does not read back as written"
         try:
+            if index_of(record.location) is not None:
+                if block is None or block_at != frame.offset:
+                    block, block_at = read_block(read, record.location, codecs), frame.offset
+                if block.digest != frame.frame_digest:
+                    raise VaultCorrupt("it is another frame")
+                if hashlib.sha256(block.at(record.location).data).digest() != frame.sha256:
+                    raise VaultCorrupt("other bytes come out than went in")
+                continue
             reader = FrameReader(read, frame.offset)
             if record.same_as is not None:  # those bytes were compared before; nothing is to come out here
                 for _ in reader.chunks():
@@ -231,8 +331,12 @@ def runs(placed: Sequence[Placed]) -> list[list[Placed]]:
     end = -1
     size = 0
     for frame in sorted(placed, key=lambda p: (p.writer.name, p.offset)):
-        length = frame.record.stored_size
-        joins = made and made[-1][0].writer is frame.writer and frame.offset == end
+        length = parse_location(frame.record.location)[2]
+        before = made[-1] if made and made[-1][0].writer is frame.writer else None
+        if before is not None and before[-1].offset == frame.offset:
+            before.append(frame)  # of the same block
+            continue
+        joins = before is not None and frame.offset == end
         if joins and size + length <= WRITE_BYTES:
             made[-1].append(frame)
             size += length

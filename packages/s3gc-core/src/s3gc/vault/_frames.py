@@ -284,7 +284,7 @@ def open_record(read: Read, offset: int, record: BackupRecord, bucket: str) -> F
     reader = FrameReader(read, offset)
     header = reader.header
     expected = evolve(header.record, sha256=record.sha256, stored_size=record.stored_size)
-    _match(expected, record)
+    require_match(expected, record)
     if header.bucket != bucket:
         raise VaultCorrupt(f"the frame of {record.key!r} is of another bucket, {header.bucket}")
     return reader
@@ -292,10 +292,11 @@ def open_record(read: Read, offset: int, record: BackupRecord, bucket: str) -> F
 
 def close_record(reader: FrameReader, record: BackupRecord) -> None:
     """The same for the frame's trailer, once its chunks are read."""
-    _match(finished(reader, record.location).record, record)
+    require_match(finished(reader, record.location).record, record)
 
 
-def _match(found: BackupRecord, record: BackupRecord) -> None:
+def require_match(found: BackupRecord, record: BackupRecord) -> None:
+    """Raises VaultCorrupt unless a frame's record and one of the journal agree."""
     wrong = [name for name in MATCHED if getattr(found, name) != getattr(record, name)]
     if wrong:
         raise VaultCorrupt(

@@ -62,7 +62,10 @@ CHUNK_MAX_BYTES = 1024 * 1024
 _HEADER_NAMES = frozenset(
     ("attributes", "bucket", "codec", "etag", "key", "last_modified", "operation", "size", "version_id")
 )
-VERSIONS = (VERSION, CODED_VERSION)
+SOLID_VERSION = 3
+"""Of one that holds many small objects (``_solid.py``)."""
+
+VERSIONS = (VERSION, CODED_VERSION, SOLID_VERSION)
 
 _MORE_NAMES = {
     VERSION: (frozenset[str](),),
@@ -89,6 +92,11 @@ class HeaderText:
     before: bytes
     after: bytes
     end: bytes
+
+    @property
+    def length(self) -> int:
+        """Bytes, without the codec."""
+        return len(self.before) + len(self.after) + len(self.end)
 
     def with_codec(
         self, codec: str, requires: Mapping[str, str] | None = None, same_as: SameAs | None = None
@@ -136,6 +144,8 @@ def parse_header(data: bytes, version: int = VERSION) -> Header:
         fields: Any = json.loads(data)
     except ValueError as error:
         raise VaultCorrupt(f"the header is not JSON: {error}") from error
+    if version == SOLID_VERSION:
+        raise VaultCorrupt("the frame is that of a block, not of one object")
     forms = [_HEADER_NAMES | more for more in _MORE_NAMES[version]]
     if not isinstance(fields, dict) or not any(fields.keys() >= form for form in forms):
         raise VaultCorrupt("the header lacks fields")

@@ -17,7 +17,7 @@ from s3gc.errors import VaultError
 from s3gc.model import BackupRecord, ObjectAttributes, ObjectInfo, SameAs
 from s3gc.vault import _fs
 from s3gc.vault._coding import Coding
-from s3gc.vault._encode import Arrived, Placed, SmallPacks, read_back, runs
+from s3gc.vault._encode import Arrived, Blocks, Placed, SmallPacks, read_back, runs
 from s3gc.vault._large import SMALL_STRETCH_BYTES, STRETCH_BYTES, LargeFrame
 from s3gc.vault._layout import CHUNK_MAX_BYTES, HeaderText, header_text
 from s3gc.vault._sharing import Sharing
@@ -61,6 +61,7 @@ class LocalBackupSession(BackupSession):
         codecs: Mapping[str, Compressor],
         coding: Coding,
         sharing: Sharing | None = None,
+        solid: Compressor | None = None,
     ) -> None:
         self._operation_id = operation_id
         self._bucket = bucket
@@ -70,7 +71,8 @@ class LocalBackupSession(BackupSession):
         self._codecs = codecs
         self._coding = coding
         self._sharing = sharing
-        self._packs = SmallPacks(current, create, codec)
+        blocks = None if solid is None else Blocks(solid, bucket, operation_id)
+        self._packs = SmallPacks(current, create, codec, blocks)
         self._large = 0  # large objects on their way
         self._large_packs: list[PackWriter] = []
         self._proven: list[BackupRecord] = []  # large objects, durable and read back

@@ -13,6 +13,8 @@ from s3gc.errors import BackupGone, VaultCorrupt, VaultError
 from s3gc.model import BackupRecord, JournalEntry, Share, VaultCheck
 from s3gc.vault._coding import CODED_MAX_BYTES, Coding
 from s3gc.vault._frames import Coded, coded_record, empty_record, reader_of, stream_record
+from s3gc.vault._locations import index_of
+from s3gc.vault._solid import Block, read_block
 from s3gc.vault.packs import PACK_SUFFIX, parse_location
 from s3gc.vault.records import record_from_json
 from s3gc.vault.scrub import in_share
@@ -50,6 +52,8 @@ class _Checking:
         """
         fd, opened = -1, ""
         coded: list[tuple[BackupRecord, Coded | None]] = []
+        block: Block | None = None
+        block_at = ""
         try:
             for record in records:
                 try:
@@ -61,6 +65,13 @@ class _Checking:
                         fd = os.open(self._folder / (pack + PACK_SUFFIX), os.O_RDONLY)
                         opened = pack
                         read = reader_of(fd)
+                    if index_of(record.location) is not None:
+                        place = record.location.rpartition(":")[0]
+                        if block is None or block_at != place:
+                            block, block_at = None, place
+                            block = read_block(read, record.location, self._codecs)
+                        block.at(record.location).of(record, self._bucket)
+                        continue
                     if record.same_as is not None:
                         empty_record(read, offset, record, self._bucket)
                         coded.append((record, None))

@@ -40,10 +40,12 @@ from s3gc.vault._frames import (
 )
 from s3gc.vault._identity import Identity, read_identity, require_bucket, write_identity
 from s3gc.vault._layout import CHUNK_MAX_BYTES
+from s3gc.vault._locations import index_of
 from s3gc.vault._moved import Moved
 from s3gc.vault._recovery import TornTail, cut, known_behind, torn_tails
 from s3gc.vault._session import SMALL_OBJECT_BYTES, LocalBackupSession
 from s3gc.vault._sharing import Sharing
+from s3gc.vault._solid import Block, read_block
 from s3gc.vault._verify import verify_backups
 from s3gc.vault.journal import JOURNAL_NAME, SqliteJournal
 from s3gc.vault.packs import PACK_SUFFIX, PackWriter, parse_location
@@ -66,6 +68,7 @@ class LocalVault(Vault):
         codec: the name of the one to write with.
         coder: encodes and decodes by codecs of whole objects; it is closed with the vault.
         share: store content that is there already only once.
+        solid: compresses small objects of one kind together; a zstd. None: each has a frame of its own.
 
     Raises:
         ConfigError: two codecs have one name, or ``codec`` isn't among them.
@@ -80,6 +83,7 @@ class LocalVault(Vault):
         codec: str = "zstd",
         coder: ObjectCoder | None = None,
         share: bool = True,
+        solid: Compressor | None = None,
     ) -> None:
         self.folder = Path(path).absolute()
         self.url = self.folder.as_uri()
@@ -91,6 +95,9 @@ class LocalVault(Vault):
         self._codec = self._codecs[codec]
         self._coding = Coding(coder, self._codecs)
         self._share = share
+        if solid is not None and solid.name != ZstdCompressor.name:
+            raise ConfigError(f"blocks are compressed by zstd, not by {solid.name!r}")
+        self._solid = solid
         self._clock = clock
         self._packs = self.folder / PACKS_NAME
         self._bucket = ""
@@ -280,6 +287,7 @@ class LocalVault(Vault):
             codecs=self._codecs,
             coding=coding,
             sharing=sharing,
+            solid=self._solid,
         )
         try:
             yield session
@@ -301,6 +309,10 @@ class LocalVault(Vault):
         fd, here = await self._open_frame(record)
         _, offset, length = parse_location(here.location)
         try:
+            if index_of(here.location) is not None:
+                block = await self._run(lambda: self._read_block(fd, here.location))
+                yield block.at(here.location).of(here, self._bucket)
+                return
             small = here.size <= SMALL_OBJECT_BYTES and length <= here.size + FRAME_EXTRA_BYTES
             coded = here.codec not in self._codecs and here.size <= CODED_MAX_BYTES
             if small or coded:
@@ -322,11 +334,14 @@ class LocalVault(Vault):
         finally:
             os.close(fd)
 
+    def _read_block(self, fd: int, location: str) -> Block:
+        return read_block(reader_of(fd, ahead=parse_location(location)[2]), location, self._codecs)
+
     async def _open_frame(self, record: BackupRecord) -> tuple[int, BackupRecord]:
         """An open pack, and the record of the frame in it that has a backup's bytes."""
         for last in (False, False, True):
             here = await self.locate(record)
-            if parse_location(here.location)[2] != here.stored_size:
+            if index_of(here.location) is None and parse_location(here.location)[2] != here.stored_size:
                 raise VaultCorrupt(f"the record of {record.key!r} contradicts itself about its length")
             try:
                 if here.same_as is not None:
@@ -374,10 +389,18 @@ class LocalVault(Vault):
 
     def _read_small(self, by_pack: Mapping[str, Sequence[BackupRecord]]) -> dict[str, bytes]:
         found: dict[str, bytes] = {}
+        blocks: dict[str, Block] = {}
         for name, records in by_pack.items():
             with contextlib.suppress(VaultError), _opened_pack(self._packs / (name + PACK_SUFFIX)) as fd:
                 for record in records:
                     _, offset, length = parse_location(record.location)
+                    if index_of(record.location) is not None:
+                        with contextlib.suppress(VaultError), _fs.explained("read"):
+                            place = record.location.rpartition(":")[0]
+                            if place not in blocks:
+                                blocks[place] = self._read_block(fd, record.location)
+                            found[record.key] = blocks[place].at(record.location).of(record, self._bucket)
+                        continue
                     if length != record.stored_size or length > record.size + FRAME_EXTRA_BYTES:
                         continue
                     with contextlib.suppress(VaultError), _fs.explained("read"):

@@ -9,6 +9,7 @@ from pathlib import Path
 from attrs import frozen
 
 from s3gc.abc import Compressor, ObjectCodec
+from s3gc.compressors.zstd import ZstdCompressor
 from s3gc.errors import VaultCorrupt, VaultError
 from s3gc.vault import _fs
 from s3gc.vault._frames import (
@@ -20,8 +21,9 @@ from s3gc.vault._frames import (
     reader_of,
     stream_record,
 )
-from s3gc.vault._layout import END_MAGIC, MAGIC, TAIL_BYTES, TRAILER
-from s3gc.vault._locations import location_of, parse_location, places_of
+from s3gc.vault._layout import END_MAGIC, MAGIC, SOLID_VERSION, TAIL_BYTES, TRAILER
+from s3gc.vault._locations import index_of, location_of, parse_location, places_of
+from s3gc.vault._solid import block_of, read_block
 from s3gc.vault._straight import Straight
 
 __all__ = [
@@ -37,6 +39,9 @@ __all__ = [
 ]
 
 PACK_SUFFIX = ".pack"
+
+_BLOCK_CODECS: Mapping[str, Compressor] = {ZstdCompressor.name: ZstdCompressor()}
+"""What blocks are written by."""
 
 _SEARCH_BYTES = 1024 * 1024
 
@@ -122,9 +127,16 @@ def read_frames(path: Path, *, on_damage: Callable[[PackDamage], None] | None = 
         while offset < size:
             try:
                 reader = FrameReader(read, offset)
+                pack = path.name.removesuffix(PACK_SUFFIX)
+                if reader.version == SOLID_VERSION:
+                    block = block_of(reader, pack, _BLOCK_CODECS)
+                    for one in block.objects:
+                        header = one.header
+                        yield Frame(one.record, header.bucket, header.operation_id, offset, block.length)
+                    offset += block.length
+                    continue
                 for _ in reader.chunks():
                     pass
-                pack = path.name.removesuffix(PACK_SUFFIX)
                 yield finished(reader, location_of(pack, offset, reader.length))
                 offset += reader.length
             except VaultCorrupt as error:
@@ -152,6 +164,10 @@ def read_payload(path: Path, frame: Frame, codecs: Mapping[str, Compressor | Obj
     fd = os.open(path, os.O_RDONLY)
     try:
         read, codec = reader_of(fd), codecs.get(frame.record.codec)
+        if index_of(frame.record.location) is not None:
+            block = read_block(read, frame.record.location, _BLOCK_CODECS)
+            yield block.at(frame.record.location).of(frame.record, frame.bucket)
+            return
         if isinstance(codec, ObjectCodec):
             coded = coded_record(read, frame.offset, frame.record, frame.bucket)
             yield coded.checked(codec.decode(coded.body, coded.size))
