@@ -15,10 +15,10 @@ import pytest
 from fastapi import FastAPI
 from starlette.routing import Mount
 
-from fixtures_admin import AS_OPERATOR, AS_VIEWER, BASE, OPERATOR, Site, as_role, client_of, finished
+from fixtures_admin import AS_OPERATOR, AS_VIEWER, BASE, OPERATOR, VIEWER, Site, as_role, client_of, finished
 from fixtures_cli import FILES, KEPT, ORPHANS
 from s3gc import Collector, Safety
-from s3gc.errors import ConfigError
+from s3gc.errors import ConfigError, SourceError
 from s3gc_fastapi import AdminKey, Role, create_router, s3gc_lifespan, setup_s3gc_from_env, setup_s3gc_plugin
 
 pytestmark = pytest.mark.anyio
@@ -576,6 +576,23 @@ async def test_no_answer_and_no_page_of_the_api_holds_a_secret(site: Site) -> No
                 answer = await client.get(BASE + path.replace(ULID, operation_id))
                 assert OPERATOR not in answer.text
                 assert "viewer-key" not in answer.text
+
+
+async def test_an_error_that_holds_a_secret_is_told_without_it(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(*_: Any, **__: Any) -> Any:
+        raise SourceError(f"refused: {OPERATOR} and {VIEWER}")
+
+    monkeypatch.setattr(Collector, "explain", fail)
+    monkeypatch.setattr(Collector, "collect", fail)
+    async with client_of(site.app()) as client:
+        for method, path in (("GET", "/explain?s3_key=a"), ("GET", "/ui/explain?s3_key=a"), ("POST", "/run")):
+            answer = await client.request(method, BASE + path)
+            assert answer.status_code == 503
+            assert "refused: *** and ***" in answer.text
+            assert OPERATOR not in answer.text
+            assert VIEWER not in answer.text
 
 
 async def test_the_journal_of_another_process_is_followed(site: Site) -> None:
