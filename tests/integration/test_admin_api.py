@@ -280,6 +280,20 @@ async def test_it_runs_beside_a_lifespan_of_the_application_and_inside_it(site: 
     assert app.state.s3gc_admins[BASE].problem is not None
 
 
+async def test_two_lifespans_open_one_collector(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[str] = []
+    original = Collector.open
+
+    def counted(*args: Any, **options: Any) -> Any:
+        opened.append("once")
+        return original(*args, **options)
+
+    monkeypatch.setattr(Collector, "open", counted)
+    async with client_of(site.app(lifespan=s3gc_lifespan)) as client:
+        assert (await client.get(f"{BASE}/health")).status_code == 200
+    assert opened == ["once"]
+
+
 async def test_an_error_of_the_applications_own_start_comes_through_as_it_is(site: Site) -> None:
     class Mine(Exception): ...
 
