@@ -387,6 +387,19 @@ async def test_a_clock_that_is_set_back_runs_nothing_twice() -> None:
     assert night.begun[1] == at("2026-03-01T02:00:00")
 
 
+async def test_a_clock_that_is_set_back_during_a_run_does_not_run_it_again() -> None:
+    night = Night(Schedule("0 * * * *"), start="2026-03-01T00:59:00", until="2026-03-01T02:30:00")
+    night.takes = -timedelta(minutes=10)
+
+    def once() -> None:
+        if night.begun:
+            night.takes = timedelta()
+
+    night.asleep = once
+    await night.pass_by()
+    assert night.begun == [at("2026-03-01T01:00:00"), at("2026-03-01T02:00:00")]
+
+
 @given(st.integers(0, 3500))
 def test_jitter_only_delays_and_by_less_than_it_may(seconds: int) -> None:
     night = Night(

@@ -66,11 +66,11 @@ async def test_each_part_that_is_ill_is_told_and_nothing_is_raised(
         source.error = None
 
         async def silent() -> datetime:
-            raise StoreError("503 slow down")
+            raise StoreError("503 slow down, hunter22hunter22")
 
         monkeypatch.setattr(bench.store, "now", silent)
         found = await gc.health()
-        assert (found.ok, found.store.ok, found.store.detail) == (False, False, "503 slow down")
+        assert (found.ok, found.store.ok, found.store.detail) == (False, False, "503 slow down, ***")
 
 
 async def test_a_part_that_does_not_answer_is_not_waited_for(bench: Bench) -> None:
