@@ -426,6 +426,42 @@ async def test_what_could_not_be_settled_is_settled_by_the_next_start(
         assert (await gc.verify())[0].ok
 
 
+async def test_a_late_delete_that_takes_the_same_bytes_uploaded_again_is_waited_for(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If-Match lets it: the new upload has the ETag of the old one. It is referenced, and must be back."""
+    monkeypatch.setattr("s3gc.deletion.LOOKS", 1)
+    delete = bench.store.delete
+
+    async def lost(key: str, *, if_match: str) -> DeleteOutcome:
+        if key == "free/2":
+            bench.store.stat_fails = True
+            raise StoreError("timeout", outcome_unknown=True)
+        return await delete(key, if_match=if_match)
+
+    bench.store.delete = lost  # type: ignore[method-assign]
+    arrived: list[str] = []
+
+    async def arrive(seconds: float = 0.0) -> None:
+        if not arrived:
+            arrived.append("now")
+            found = await bench.store.stat("free/2")
+            assert found is not None
+            assert await delete("free/2", if_match=found.etag) is DeleteOutcome.DELETED
+
+    async with bench.open() as gc:
+        with pytest.raises(Unsettled):
+            await gc.collect()
+        bench.store.stat_fails = False
+        bench.clock.advance(timedelta(seconds=5))  # less than a request lives
+        bench.store.upload("free/2", b"free/2")
+        bench.source.rows["late"] = ["free/2"]
+        monkeypatch.setattr("s3gc.recovery.anyio.sleep", arrive)  # while recovery waits
+        await gc.plan()  # settles first
+        await arrive()  # or, if it didn't wait, afterwards
+    assert bench.store.contents()["free/2"] == b"free/2"
+
+
 async def test_an_operation_in_progress_elsewhere_is_not_recovered(bench: Bench) -> None:
     async with bench.open() as first:
 

@@ -111,18 +111,18 @@ async def recover(parts: Parts) -> None:
 async def _still_there(parts: Parts, record: BackupRecord, intent: JournalEntry) -> bool:
     """Whether the upload that was to be deleted is there, once no request of before can take it any more.
 
-    The process that died may have sent its delete in its last moment: see :func:`s3gc.deletion.is_gone`.
+    The process that died may have sent its delete in its last moment: see :func:`s3gc.deletion.is_gone`. It
+    may take another upload, too, of the same ETag (the same bytes again): whatever is there is waited for.
     """
-    listed = _listed(record)
     found = await parts.store.stat(record.key)
-    if found is None or not same_object(listed, found):
+    if found is None:
         return False
     life = request_life(parts)
     left = min(life, life - (parts.clock.now() - intent.at))  # also when the clock went back
     if left > timedelta(0):
         await anyio.sleep(left.total_seconds())
         found = await parts.store.stat(record.key)
-    return found is not None and same_object(listed, found)
+    return found is not None and same_object(_listed(record), found)
 
 
 async def _read(parts: Parts, operation_id: str) -> _Open:
