@@ -19,6 +19,7 @@ from s3gc_fastapi import _values as values
 from s3gc_fastapi._admin import Admin
 from s3gc_fastapi._auth import Door, caller
 from s3gc_fastapi._errors import Refusal, refusal_of
+from s3gc_fastapi._history import document as document_of
 from s3gc_fastapi._history import objects
 from s3gc_fastapi._keys import Role
 from s3gc_fastapi._prometheus import exposition
@@ -180,7 +181,7 @@ class Api:
             await admin.history.refresh(admin.gc)
             for name, kind in (("last_run", "collect"), ("last_restore", "restore")):
                 found = admin.history.latest(kind)
-                document[name] = values.clean(found.document()) if found else None
+                document[name] = values.clean(document_of(found)) if found else None
             document["waiting"] = [values.breaker(each) for each in await admin.gc.breakers()]
         return document
 
@@ -255,7 +256,7 @@ class Api:
         await history.refresh(self._admin.gc)
         found = history.page(before=cursor, offset=offset, limit=limit + 1)
         return {
-            "operations": [values.clean(each.document()) for each in found[:limit]],
+            "operations": [values.clean(document_of(each)) for each in found[:limit]],
             "total": len(history),
             "next_cursor": str(found[limit - 1].seq) if len(found) > limit else None,
         }
@@ -270,7 +271,7 @@ class Api:
             raise Refusal(404, "no_operation", f"the journal knows no operation {op_id}")
         some = await objects(gc, op_id, after=after, limit=limit) if found is not None else []
         return {
-            "operation": values.clean(found.document()) if found else None,
+            "operation": values.clean(document_of(found)) if found else None,
             "running": values.clean(running.document()) if running else None,
             "objects": [values.clean(each) for each in some],
             "next_after": some[-1]["seq"] if len(some) == limit else None,
@@ -293,7 +294,7 @@ class Api:
         while True:
             await self._admin.history.refresh(self._admin.gc)
             found = self._admin.history.get(op_id)
-            document = json.dumps(values.clean(found.document())) if found else "null"
+            document = json.dumps(values.clean(document_of(found))) if found else "null"
             over = found is None or found.state != "open"
             if over or document != before:
                 yield _event("end" if over else "progress", document)

@@ -4,35 +4,15 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from datetime import datetime
 from typing import Any
 
 import anyio
-from attrs import define, evolve, frozen
+from attrs import define
 
 from s3gc import Collector, journal_events
 from s3gc.model import JournalEntry
+from s3gc.operations import EVENTS, Operation, take
 
-_EVENTS = frozenset(
-    {
-        journal_events.OPERATION_STARTED,
-        journal_events.OPERATION_COMPLETED,
-        journal_events.OPERATION_FAILED,
-        journal_events.OPERATION_RECOVERED,
-    }
-)
-_COUNTS = (
-    "scanned",
-    "candidates",
-    "planned",
-    "backed_up",
-    "deleted",
-    "resurrected",
-    "restored",
-    "skipped",
-    "bytes_deleted",
-    "seconds",
-)
 _OBJECTS = frozenset({journal_events.DELETE_INTENDED, journal_events.WOULD_DELETE, journal_events.RESTORED})
 _OUTCOMES = {
     journal_events.DELETE_INTENDED: "delete intended",
@@ -44,36 +24,20 @@ _OUTCOMES = {
 }
 
 
-@frozen
-class Operation:
-    """An operation that stands in the journal. Sizes in bytes."""
-
-    seq: int  # of its first entry
-    operation_id: str
-    kind: str
-    mode: str | None
-    state: str  # open, completed, failed, recovered
-    started_at: datetime
-    ended_at: datetime | None
-    error: str | None
-    counts: dict[str, float]
-    kept: dict[str, int]
-    filters: dict[str, Any]
-
-    def document(self) -> dict[str, Any]:
-        """As JSON."""
-        return {
-            "operation_id": self.operation_id,
-            "kind": self.kind,
-            "mode": self.mode,
-            "state": self.state,
-            "started_at": self.started_at.isoformat(),
-            "ended_at": self.ended_at.isoformat() if self.ended_at else None,
-            "error": self.error,
-            "counts": self.counts,
-            "kept": self.kept,
-            "filters": self.filters,
-        }
+def document(one: Operation) -> dict[str, Any]:
+    """An operation as JSON."""
+    return {
+        "operation_id": one.operation_id,
+        "kind": one.kind,
+        "mode": one.mode,
+        "state": one.state,
+        "started_at": one.started_at.isoformat(),
+        "ended_at": one.ended_at.isoformat() if one.ended_at else None,
+        "error": one.error,
+        "counts": dict(one.counts),
+        "kept": dict(one.kept),
+        "filters": dict(one.filters),
+    }
 
 
 @define
@@ -95,44 +59,17 @@ class History:
     async def refresh(self, gc: Collector) -> None:
         """Take in what came since the last time."""
         async with self._lock:
-            async for entry in gc.history(events=_EVENTS, after_seq=self._read):
+            async for entry in gc.history(events=EVENTS, after_seq=self._read):
                 self._take(entry)
                 self._read = entry.seq
 
     def _take(self, entry: JournalEntry) -> None:
-        data = entry.data
-        if entry.event == journal_events.OPERATION_STARTED:
-            if entry.operation_id not in self._operations:
-                self._order.append(entry.operation_id)
-            known = {"kind", "mode", "config", "plan", "plan_sha256"}
-            self._operations[entry.operation_id] = Operation(
-                entry.seq,
-                entry.operation_id,
-                str(data.get("kind", "")),
-                data.get("mode"),
-                "open",
-                entry.at,
-                None,
-                None,
-                {},
-                {},
-                {name: value for name, value in data.items() if name not in known and value is not None},
-            )
+        found = take(entry, self._operations)
+        if found is None:
             return
-        begun = self._operations.get(entry.operation_id)
-        if begun is None:
-            return
-        counts = {name: data[name] for name in _COUNTS if isinstance(data.get(name), int | float)}
-        self.reclaimed += int(counts.get("bytes_deleted", 0)) - int(begun.counts.get("bytes_deleted", 0))
-        kept = data.get("kept")
-        self._operations[entry.operation_id] = evolve(
-            begun,
-            state=entry.event.removeprefix("operation_"),
-            ended_at=entry.at,
-            error=str(data["error"]) if data.get("error") else None,
-            counts={**begun.counts, **counts},
-            kept=dict(kept) if isinstance(kept, dict) else begun.kept,
-        )
+        if entry.operation_id not in self._operations:
+            self._order.append(entry.operation_id)
+        self._operations[entry.operation_id] = found
 
     def __len__(self) -> int:
         return len(self._order)

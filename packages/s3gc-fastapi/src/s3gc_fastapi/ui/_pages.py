@@ -21,6 +21,7 @@ from s3gc_fastapi._admin import Admin
 from s3gc_fastapi._api import After, Api, Id, key_of, moment_of, read_moment
 from s3gc_fastapi._auth import Door, caller, csrf_value
 from s3gc_fastapi._errors import Refusal
+from s3gc_fastapi._history import document as document_of
 from s3gc_fastapi._keys import Role
 from s3gc_fastapi._routes import route_of
 from s3gc_fastapi._sessions import COOKIE, CSRF_COOKIE, CSRF_FIELD, HOURS, from_elsewhere, same, set_cookie
@@ -220,7 +221,7 @@ class Pages:
         if health["open"]:
             numbers = values.clean(await admin.metrics())
             runs = [
-                run.document()
+                document_of(run)
                 for run in admin.history.page(before=None, offset=0, limit=CHART_RUNS * 5)
                 if run.kind == "collect" and "bytes_deleted" in run.counts
             ][:CHART_RUNS][::-1]
