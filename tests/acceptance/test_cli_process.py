@@ -214,14 +214,15 @@ def test_a_signal_lets_the_batch_finish_and_says_what_is_left(place: Place, numb
     assert process.returncode == 128 + number
     gone = whole - len(place.objects())
     assert gone > 0
-    assert gone % 16 == 0  # whole batches: the one under way was finished, the next not begun
+    assert gone % 16 == 0  # whole batches: the one under way was finished, of the next nothing is deleted
     assert gone < 68
     assert f"{gone} of 68 planned objects deleted" in stderr
     assert "Traceback" not in stderr
     assert f'"exit_code": {128 + number}' in stdout
 
     verified = spawn(["audit", "verify", "--json"], place.folder)
-    assert (verified.code, verified.document["vault"]["backups"]) == (0, gone)
+    assert verified.code == 0
+    assert gone <= verified.document["vault"]["backups"] <= gone + 16  # the next one may be copied already
     rest = spawn(["collect", "--yes", "--json"], place.folder)
     assert (rest.code, len(rest.document["deleted"])) == (0, 68 - gone)
     assert place.objects() == {key: FILES[key] for key in KEPT}

@@ -13,6 +13,7 @@ import pytest
 from attrs import frozen
 from axe_core_python.selenium import Axe  # type: ignore[import-untyped]
 from fastapi import FastAPI
+from selenium.common.exceptions import WebDriverException
 from selenium.webdriver import ActionChains, Chrome, Keys
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
@@ -138,7 +139,9 @@ class Person:
         return str(self.find("body").text)
 
     def wait_for(self, words: str) -> None:
-        WebDriverWait(self.driver, PATIENCE).until(lambda _: words in self.text)
+        # The page may be replaced by the next one while it is read.
+        wait = WebDriverWait(self.driver, PATIENCE, ignored_exceptions=[WebDriverException])
+        wait.until(lambda _: words in self.text)
 
     def complaints(self) -> list[str]:
         """What the browser says of the page: refused scripts and styles, errors, failed requests."""

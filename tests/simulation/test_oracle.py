@@ -71,7 +71,7 @@ def _no_latch(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def _unlocked(monkeypatch: pytest.MonkeyPatch) -> None:
     @asynccontextmanager
-    async def hold(_: Path) -> AsyncIterator[None]:
+    async def hold(_: Path, *__: object) -> AsyncIterator[None]:
         yield
 
     monkeypatch.setattr(collector.lease, "hold", hold)

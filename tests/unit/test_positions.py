@@ -369,7 +369,7 @@ async def test_the_last_confirmation_covers_the_time_of_batches_that_deleted_not
         if LIVE in bench.keys and "free/1" not in bench.keys:
             bench.source.write("2", "free/1", "free/2", "free/3")
 
-    bench.on["batch_backed_up"] = late
+    bench.on["batch_completed"] = late  # the second is copied already, and not fenced yet
     async with bench.open(safety=Safety.none().but(batch_objects=1)) as gc:
         report = await gc.collect()
     assert (list(report.resurrected), list(report.deleted)) == (["free/1"], [])
