@@ -17,8 +17,12 @@ from s3gc.parts import Parts
 from s3gc.putback import put_back_if_missing
 from s3gc.vault.records import record_from_json
 
-MOST_WAIT = timedelta(seconds=60)
-"""How long a claim waits for a batch that is deleting its key. Longer: the collector has stopped half way."""
+MOST_WAIT = timedelta(seconds=120)
+"""How long a claim waits for a batch that is deleting its key. Longer: the collector has stopped half way.
+
+Twice as long as a request lives by default (``Safety.lease_margin``): so long the next start of a collector
+that was killed must wait itself before it can say what became of the key.
+"""
 
 _FIRST_PAUSE = 0.01
 _MOST_PAUSE = 0.2
