@@ -14,6 +14,7 @@ from s3gc.config import Config, create_config_from_env, load_config
 from s3gc.discovery import Lead, look_through
 from s3gc_cli import _documents, _draft
 from s3gc_cli._errors import DONE, UsageProblem
+from s3gc_cli._out import check_new, write_out
 from s3gc_cli._render.leads import show_leads
 from s3gc_cli._run import Session
 from s3gc_cli._text import count
@@ -33,7 +34,7 @@ class Wanted:
 
 async def init(session: Session, wanted: Wanted, *, out: Path, force: bool) -> int:
     """Look at both, propose what to track, and write the file."""
-    absolute = _check(out, force=force)
+    check_new(out, force=force)
     database_url = wanted.database_url or os.environ.get("DATABASE_URL", "").strip()
     if not database_url:
         raise UsageProblem("which database? give --database-url, or set DATABASE_URL")
@@ -52,11 +53,12 @@ async def init(session: Session, wanted: Wanted, *, out: Path, force: bool) -> i
     settings = {} if config.endpoint_url is None else {"endpoint_url": config.endpoint_url}
     if config.region != fields(Config).region.default:
         settings["region"] = config.region
-    _write(out, _draft.draft(config.bucket, database_url, leads, settings=settings))
+    text = _draft.draft(config.bucket, database_url, leads, settings=settings)
+    write_out(out, lambda part: part.write_text(text, encoding="utf-8"))
     load_config(out, bucket=config.bucket, database_url=database_url)  # what was written can be read
     tracked = sum(lead.names_objects for lead in leads)
     line = f"{out}: {count(tracked, 'column')} of {len(leads)} with values name objects of the bucket"
-    document = {"path": str(absolute), "columns": [_documents.lead(lead) for lead in leads]}
+    document = {"path": str(Path.cwd() / out), "columns": [_documents.lead(lead) for lead in leads]}
 
     def show(console: Console) -> None:
         show_leads(console, leads)
@@ -79,25 +81,6 @@ def _config(wanted: Wanted, database_url: str) -> Config:
     environ = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
     options = {**given, "database_url": database_url, "tables": {"nothing": ["yet"]}}
     return create_config_from_env(environ=environ, **options)
-
-
-def _check(out: Path, *, force: bool) -> Path:
-    """Before a long look, not after it. Returns the absolute path."""
-    if out.exists() and not force:
-        raise UsageProblem(f"{out} exists: name another file with --out, or replace it with --force")
-    if not out.absolute().parent.is_dir():
-        raise UsageProblem(f"--out {out}: there is no folder {out.absolute().parent}")
-    return out.absolute()
-
-
-def _write(out: Path, text: str) -> None:
-    part = out.with_name(out.name + ".part")
-    try:
-        part.write_text(text, encoding="utf-8")
-        os.replace(part, out)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise UsageProblem(f"--out {out} can't be written: {error.strerror}") from None
 
 
 def _next(config: Config, database_url: str, tracked: int, out: Path) -> list[str]:

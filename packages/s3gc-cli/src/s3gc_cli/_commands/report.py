@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import anyio.to_thread
@@ -14,8 +14,10 @@ from s3gc import Config, Plan, journal_events
 from s3gc.abc import Journal
 from s3gc.model import JournalEntry, TrippedBreaker
 from s3gc.opening import folder_of
+from s3gc.plan import newest_plan
 from s3gc_cli._commands.vault import opened
 from s3gc_cli._errors import DONE, UsageProblem
+from s3gc_cli._out import check_new, write_out
 from s3gc_cli._report.gather import Gathered, Item
 from s3gc_cli._report.html import Page, page
 from s3gc_cli._run import Session
@@ -38,7 +40,7 @@ async def report(
         raise UsageProblem("--plan and --operation exclude each other: a report is about one of them")
     config, _ = session.config()
     out = Path(f"s3gc-{operation or 'plan'}.html") if out is None else out
-    await anyio.to_thread.run_sync(_check, out, force)
+    await anyio.to_thread.run_sync(partial(check_new, out, force=force))
     session.watch().display.stage("reading")
     if operation is not None:
         async with opened(session, "reading the journal") as archive:
@@ -46,7 +48,9 @@ async def report(
     else:
         made = await anyio.to_thread.run_sync(_of_plan, config, plan)
     text = session.output.secrets.scrub(page(made.told, made.found))
-    await anyio.to_thread.run_sync(_write, out, text)
+    # A key may hold what UTF-8 doesn't.
+    data = text.encode("utf-8", "backslashreplace")
+    await anyio.to_thread.run_sync(write_out, out, lambda part: part.write_bytes(data))
     line = f"{out}: {count(made.found.objects, 'object')} {made.told.verb}, {size(made.found.bytes)}"
     document = {"path": str(out), "objects": made.found.objects, "bytes": made.found.bytes}
     session.answer(document, line, lambda console: console.print(line, soft_wrap=True))
@@ -93,11 +97,10 @@ def _of_plan(config: Config, path: Path | None) -> _Made:
 
 
 def _newest(config: Config) -> Path:
-    """The names of plans sort by their time."""
-    files = sorted((folder_of(config) / "plans").glob("*.jsonl"))
-    if not files:
+    newest = newest_plan(folder_of(config))
+    if newest is None:
         raise UsageProblem("there is no plan yet: run `s3gc plan`, or name a file with --plan")
-    return files[-1]
+    return newest
 
 
 def _breakers(held_by: Iterable[TrippedBreaker]) -> Iterable[str]:
@@ -189,26 +192,8 @@ def _told(started: JournalEntry, ended: JournalEntry | None, *, back: int, skipp
     )
 
 
-# ------------------------------------------------------------------------------------------- the file
+# ------------------------------------------------------------------------------------------- both
 
 
 def _time(moment: datetime) -> str:
     return moment.isoformat(sep=" ", timespec="seconds")
-
-
-def _check(out: Path, force: bool) -> None:
-    """Before a long reading, not after it."""
-    if out.exists() and not force:
-        raise UsageProblem(f"{out} exists: name another file with --out, or replace it with --force")
-    if not out.absolute().parent.is_dir():
-        raise UsageProblem(f"--out {out}: there is no folder {out.absolute().parent}")
-
-
-def _write(out: Path, text: str) -> None:
-    part = out.with_name(out.name + ".part")
-    try:
-        part.write_text(text, encoding="utf-8", errors="backslashreplace")
-        os.replace(part, out)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise UsageProblem(f"--out {out} can't be written: {error.strerror}") from None

@@ -13,7 +13,7 @@ from s3gc.abc import ReferenceSource
 from s3gc.doctor._check import Check, Status
 from s3gc.errors import SourceError
 from s3gc.parts import Parts, source_name
-from s3gc.plan import Plan
+from s3gc.plan import Plan, newest_plan
 from s3gc.reading import reading_from
 
 FENCE_WAIT = timedelta(seconds=5)
@@ -113,6 +113,5 @@ async def resolve_rate(parts: Parts) -> AsyncIterator[Check]:
 
 
 def _newest(parts: Parts) -> Plan | None:
-    """The names of plans sort by their time."""
-    files = sorted((parts.folder / "plans").glob("*.jsonl"))
-    return Plan.load(files[-1]) if files else None
+    newest = newest_plan(parts.folder)
+    return None if newest is None else Plan.load(newest)
