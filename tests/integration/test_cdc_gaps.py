@@ -405,6 +405,20 @@ def reopened(own: App) -> App:
     return App(own.url)
 
 
+async def halt(own: App, server: Server) -> None:
+    """Stop the server in order."""
+    assert server.process is not None
+    await own.session.close()
+    assert await anyio.to_thread.run_sync(server.process.stop)
+
+
+def go_on(own: App, server: Server) -> None:
+    """Start it again, on whatever its storage holds now."""
+    assert server.process is not None
+    server.process.start()
+    own.session = reopened(own).session
+
+
 async def test_a_slot_that_lost_its_wal(own: App) -> None:
     kept = await own.follow(TABLES)
     await kept.source._loop.run(kept.source._follower.close)
@@ -455,10 +469,8 @@ async def test_a_stream_keeps_no_server_from_stopping(own: App, server: Server) 
     kept = await own.follow(TABLES)
     await kept.release()
     await own.run("INSERT INTO one VALUES (3, 'c')")
-    await own.session.close()
-    assert await anyio.to_thread.run_sync(server.process.stop)
-    server.process.start()
-    own.session = reopened(own).session
+    await halt(own, server)
+    go_on(own, server)
     assert "c" in await kept.agrees()
 
 
@@ -467,8 +479,7 @@ async def test_a_server_that_comes_back_while_it_is_waited_for(own: App, server:
     kept = await own.follow(TABLES)
     await own.run("INSERT INTO one VALUES (3, 'c')")
     fence = await kept.source.fence(timedelta(seconds=60))
-    await own.session.close()
-    assert await anyio.to_thread.run_sync(server.process.stop)
+    await halt(own, server)
     batches = []
 
     async def read() -> None:
@@ -498,19 +509,15 @@ async def test_a_server_put_back_to_before_the_position(own: App, server: Server
     assert server.process is not None
     kept = await own.follow(TABLES)
     await kept.release()
-    await own.session.close()
-    assert await anyio.to_thread.run_sync(server.process.stop)
+    await halt(own, server)
     put_aside(server)
-    server.process.start()
-    own.session = reopened(own).session
+    go_on(own, server)
     await own.run("INSERT INTO one VALUES (3, 'c')")
     await own.run("SELECT pg_switch_wal()")
     await kept.agrees()
-    await own.session.close()
-    assert await anyio.to_thread.run_sync(server.process.stop)
+    await halt(own, server)
     put_back(server)
-    server.process.start()
-    own.session = reopened(own).session
+    go_on(own, server)
     # The fence itself stands before the registry: the core refuses that, and so does the source.
     fence = await kept.source.fence(timedelta(seconds=60))
     assert kept.position.ordinal is not None
@@ -528,18 +535,14 @@ async def test_a_server_put_back_that_has_gone_on_past_the_position(own: App, se
     assert server.process is not None
     kept = await own.follow(TABLES)
     await kept.release()
-    await own.session.close()
-    assert await anyio.to_thread.run_sync(server.process.stop)
+    await halt(own, server)
     put_aside(server)
-    server.process.start()
-    own.session = reopened(own).session
+    go_on(own, server)
     await own.run("INSERT INTO one VALUES (3, 'in the history that is lost')")
     await kept.agrees()
-    await own.session.close()
-    assert await anyio.to_thread.run_sync(server.process.stop)
+    await halt(own, server)
     put_back(server)
-    server.process.start()
-    own.session = reopened(own).session
+    go_on(own, server)
     await own.run(
         "CREATE TABLE busy (v text)",
         "INSERT INTO busy SELECT repeat('x', 1000) FROM generate_series(1, 3000)",
@@ -589,8 +592,7 @@ async def test_a_promoted_server_is_on_another_timeline(own: App, server: Server
     shutil.chown(signal, *(server.demote.get("user"), server.demote.get("group")))
     with (server.directory / "data" / "postgresql.auto.conf").open("a") as settings:
         settings.write("restore_command = 'false'\n")
-    server.process.start()
-    own.session = reopened(own).session
+    go_on(own, server)
     with anyio.fail_after(60):
         while await own.ask("SELECT pg_is_in_recovery()"):  # noqa: ASYNC110 - the server has no event
             await anyio.sleep(0.1)
