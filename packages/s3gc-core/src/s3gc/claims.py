@@ -11,18 +11,16 @@ from datetime import timedelta
 import anyio
 
 from s3gc import journal_events
+from s3gc.deletion import request_life
 from s3gc.errors import AmbiguousKey, BackupGone, S3GCError
 from s3gc.model import BackupRecord, JournalDraft
 from s3gc.parts import Parts
 from s3gc.putback import put_back_if_missing
 from s3gc.vault.records import record_from_json
 
-MOST_WAIT = timedelta(seconds=120)
-"""How long a claim waits for a batch that is deleting its key. Longer: the collector has stopped half way.
-
-Twice as long as a request lives by default (``Safety.lease_margin``): so long the next start of a collector
-that was killed must wait itself before it can say what became of the key.
-"""
+MOST_WAIT = timedelta(seconds=60)
+"""How long a claim waits for a batch that is deleting its key, besides the life of a request, for which the
+next start of a killed collector has to wait as well. Longer: the collector has stopped half way."""
 
 _FIRST_PAUSE = 0.01
 _MOST_PAUSE = 0.2
@@ -97,7 +95,7 @@ async def release(parts: Parts, key: str) -> bool:
 
 async def _claim(parts: Parts, key: str, ttl: timedelta, unique: str, name: str) -> bool:
     claims = parts.registry.claims
-    last = parts.clock.monotonic() + MOST_WAIT.total_seconds()
+    last = parts.clock.monotonic() + (MOST_WAIT + request_life(parts)).total_seconds()
     while True:
         until = parts.clock.now() + ttl
         if await claims.add(key, until, name):
