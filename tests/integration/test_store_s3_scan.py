@@ -6,6 +6,7 @@ from __future__ import annotations
 import sys
 import threading
 import time
+import traceback
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import aclosing
 from itertools import pairwise
@@ -318,10 +319,14 @@ def threads_at_work() -> list[str]:
     found = []
     for thread in threading.enumerate():
         frame = frames.get(thread.ident or 0)
-        while frame is not None:
-            if frame.f_code.co_filename.endswith("_scan.py") and thread is not threading.main_thread():
-                found.append(f"{thread.name}: {frame.f_code.co_name}")
-            frame = frame.f_back
+        if frame is None or thread is threading.main_thread():
+            continue
+        try:
+            calls = [each.f_code for each, _ in traceback.walk_stack(frame)]
+        except AttributeError:  # it ran on while CPython followed its frames: so it is at work
+            found.append(thread.name)
+            continue
+        found += [f"{thread.name}: {code.co_name}" for code in calls if code.co_filename.endswith("_scan.py")]
     return found
 
 
