@@ -40,6 +40,16 @@ class Kept:
         self.rows.apply(self.batches)
         self.position = self.batches[-1].position
 
+    async def up_to_now(self) -> bool:
+        """As the follower does. Whether there was anything to tell."""
+        tip = await self.source.tip(self.position, PATIENCE)
+        if tip is None:
+            return False
+        self.batches = list(await changed(self.source, self.position, tip))
+        self.rows.apply(self.batches)
+        self.position = self.batches[-1].position
+        return True
+
     async def release(self) -> None:
         await self.source.applied(self.position)
 

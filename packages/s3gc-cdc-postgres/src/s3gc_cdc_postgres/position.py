@@ -86,13 +86,18 @@ class Committed:
 
 @frozen
 class Told:
-    """Proof of a fence: the id of the message that it wrote, and a position past its commit."""
+    """Proof of a fence: the id of the message that it wrote, and a position past its commit.
+
+    ``looked``: the catalogue was looked at after it. Else its place has the fingerprint of the place before,
+    and what the stream can't show is left to the next fence.
+    """
 
     id: str
     bound: int
+    looked: bool = True
 
     def __str__(self) -> str:
-        return f"m:{self.id}:{self.bound:X}"
+        return f"{'m' if self.looked else 'n'}:{self.id}:{self.bound:X}"
 
 
 @frozen
@@ -115,9 +120,9 @@ class Place:
         try:
             lsn, proof, prints = position.value.split(" ")
             kind, _, rest = proof.partition(":")
-            if kind == "m":
+            if kind in ("m", "n"):
                 name, _, bound = rest.partition(":")
-                told: Committed | Told = Told(name, int(bound, 16))
+                told: Committed | Told = Told(name, int(bound, 16), looked=kind == "m")
             elif kind == "t":
                 xid, _, at = rest.partition(":")
                 told = Committed(int(xid), int(at))
