@@ -58,6 +58,7 @@ class Gathered:
     changes: list[RowChange] = Factory(list)
     emptied: list[str] = Factory(list)
     again: list[Again] = Factory(list)
+    stale: str | None = None
     place: Place | None = None
     at: datetime | None = None
 
@@ -200,7 +201,9 @@ class Assembler:
         if self._fenced:
             assert self._until is not None
             if self._looked:
-                self._differ(self.place.prints.differences(self._until.prints, self._names, storage=True))
+                now = self._until.prints
+                self._differ(self.place.prints.differences(now, self._names, storage=True))
+                self._gathering.stale = "; ".join(self.place.prints.fewer(now, self._names)) or None
                 place = evolve(place, prints=self._until.prints)
             self.reached = True
         self.place, self.end = place, commit.end

@@ -184,7 +184,13 @@ class Follower:
         changes: list[RowChange] = gathered.changes
         if gathered.again:
             await self._read_again(changes, gathered.again)
-        batch = ChangeBatch(changes, gathered.place.position(self._name), gathered.at, gathered.emptied)
+        batch = ChangeBatch(
+            changes,
+            gathered.place.position(self._name),
+            gathered.at,
+            gathered.emptied,
+            stale=gathered.stale,
+        )
         self._after = gathered.place
         return batch
 

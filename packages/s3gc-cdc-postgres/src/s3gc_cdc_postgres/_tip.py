@@ -34,7 +34,9 @@ class Tip:
     async def _look(self, follower: Follower, place: Place) -> tuple[int, Told] | None:
         if self._connection is None or self._connection.is_closed():
             # Sent is what is on the disk. Nobody needs to wait for standbys: a failover is noticed anyway.
-            self._connection = await self._target.connect(synchronous_commit="local", idle_session_timeout="0")
+            self._connection = await self._target.connect(
+                synchronous_commit="local", idle_session_timeout="0"
+            )
             await primary(self._connection)
         ask = self._connection.fetchval
         if follower.at_end(place, parse_lsn(await ask(_NOW, timeout=_SECONDS))):

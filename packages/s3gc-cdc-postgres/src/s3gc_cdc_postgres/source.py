@@ -176,7 +176,7 @@ class PostgresCdcSource(ChangeCapture):
         return Place(lsn, Told(id, bound), prints).position(self.name)
 
     async def tip(self, after: Position, timeout: timedelta) -> Position | None:
-        """A message as a fence's, without waiting, and without a look at the catalogue: fences see to that."""
+        """A fence's message, without waiting, and without a look at the catalogue: fences see to that."""
         place = Place.read(after)
         with self._errors("look for changes"):
             told = await self._loop.run(self._tip.look, self._follower, place)

@@ -13,6 +13,7 @@ CATALOGUE: Mapping[str, str] = {
     "listing_progress": "A page of the bucket was listed: operation_id, listed.",
     "listing_completed": "The bucket was listed to its end: operation_id, objects.",
     "source_synced": "References were read up to a fence: operation_id, source, position, references.",
+    "source_scanned_again": "All rows of a followed source are read once more: source, reason.",
     "plan_made": "The plan is written: operation_id, path, scanned, candidates, objects, bytes, held.",
     "batch_verified": "The direct read has looked at a batch: operation_id, objects, referenced.",
     "batch_backed_up": "A batch is durable in the vault and was read back: operation_id, objects, bytes.",

@@ -1,8 +1,8 @@
 """The follower: between two cycles the registry is kept at the changes of every source that tells them.
 
 It decides nothing. It applies changes as a cycle does, by the same code, each batch with its position in one
-transaction. What it can't follow it leaves to the next cycle, which reads anew and tells by a breaker. It doesn't
-wait for open transactions, as a fence does: each cycle, and each batch of a sweep, takes fences of its own.
+transaction. What it can't follow it leaves to the next cycle, which reads anew and tells by a breaker. It
+waits for no open transaction, as a fence does: each cycle, and each batch of a sweep, takes fences of its own.
 """
 
 from __future__ import annotations
@@ -184,9 +184,7 @@ class _Follower:
             async with reading_from(self._parts, self._source):
                 await self._source.let_go()
         except SourceError as second:
-            self._parts.log.warning(
-                "changes_not_let_go", source=source_name(self._source), error=str(second)
-            )
+            self._parts.log.warning("changes_not_let_go", source=source_name(self._source), error=str(second))
 
 
 def _some(chance: Random) -> float:

@@ -172,12 +172,33 @@ async def _sync_one(parts: Parts, source: ReferenceSource, *, going_on: bool = F
     if state is not None and state.followed:
         try:
             await not_back(parts, position)
-            return Counted(position, total=await follow_to(parts, source, position, synced))
+            total = await follow_to(parts, source, position, synced)
+            if going_on or (why := await parts.registry.references.stale(name)) is None:
+                return Counted(position, total=total)
+            return await _scan_again(parts, source, why)
         except PositionLost as error:
             # The rows are read anew; what happened in between nobody knows. A breaker will tell.
             await parts.registry.references.lose_position(name, str(error))
     begun = evolve(await source.begin(), source=name)
     counted = await _scan(parts, source, begun, synced)
+    position = await _fence(parts, source)
+    counted.total += await follow_to(parts, source, position, synced)
+    return evolve(counted, position=position)
+
+
+async def _scan_again(parts: Parts, source: ReferenceSource, why: str) -> Counted:
+    """Read all rows of a source whose changes were all told, because some rows went without a word.
+
+    The place that was followed to is as good a beginning as any: what changes from there on is told again.
+    So every key keeps its grace, and one that is named no more begins it now.
+    """
+    name = source_name(source)
+    parts.emit("source_scanned_again", source=name, reason=why)
+    state = await parts.registry.references.state(name)
+    assert state is not None
+    synced = await parts.store.now()
+    begun = Position(name, state.position, state.ordinal)
+    counted = await _scan(parts, source, begun, state.synced or synced)
     position = await _fence(parts, source)
     counted.total += await follow_to(parts, source, position, synced)
     return evolve(counted, position=position)
@@ -213,9 +234,7 @@ def _sample(references: Sequence[Reference], samples: dict[Column, dict[str, set
             rows.setdefault(reference.row_id, set()).add(reference.key)
 
 
-async def follow_to(
-    parts: Parts, source: ReferenceSource, until: Position, synced: datetime | None
-) -> int:
+async def follow_to(parts: Parts, source: ReferenceSource, until: Position, synced: datetime | None) -> int:
     """Apply all changes up to a position. Returns how many rows changed.
 
     Args:

@@ -1,15 +1,15 @@
 """Whose turn it is to read changes: the follower's, or an operation's. In one process or in several.
 
-A slot and a replica's number have one reader at a time, and what is staged for the registry has one writer. So
-whoever follows changes holds a lock on a file beside ``collector.lock``, with these two:
+A slot and a replica's number have one reader at a time, and what is staged for the registry has one writer.
+So whoever follows changes holds a lock on a file beside ``collector.lock``, with these two:
 
-- ``follow.lock``: held by the one that reads changes now. Between two operations that is the follower, while one
-  runs it is the operation. A second follower waits for it, and goes on where the first one died.
+- ``follow.lock``: held by the one that reads changes now. Between two operations that is the follower, while
+  one runs it is the operation. A second follower waits for it, and goes on where the first one died.
 - ``follow.wish``: an operation holds it shared, from before it asks for its turn until it ends. The follower
   tries again and again to have it alone for an instant. When it can't, it lets go of everything.
 
-Both end with their process, however it ends. An operation waits for its turn, for a follower gives way within a
-batch; one that doesn't holds the operation, which then reads nothing and deletes nothing.
+Both end with their process, however it ends. An operation waits for its turn, for a follower gives way within
+a batch; one that doesn't holds the operation, which then reads nothing and deletes nothing.
 """
 
 from __future__ import annotations
@@ -47,8 +47,8 @@ async def operation_turn(folder: Path) -> AsyncIterator[None]:
             while not _taken(handle, how):
                 if time.monotonic() > end:
                     raise LeaseHeld(
-                        f"the follower (process {_owner(turn)}) reads changes with this vault and doesn't give "
-                        f"way within {GIVES_WAY_SECONDS:.0f} seconds: end it, and try again"
+                        f"the follower (process {_owner(turn)}) reads changes with this vault and doesn't "
+                        f"give way within {GIVES_WAY_SECONDS:.0f} seconds: end it, and try again"
                     )
                 await anyio.sleep(_LOOK_SECONDS)
         _sign(turn)
@@ -79,7 +79,7 @@ def follower_turn(folder: Path) -> Iterator[FollowerTurn | None]:
     """
     with _opened(folder / WISH) as wish, _opened(folder / LOCK) as lock:
         turn = FollowerTurn(wish)
-        # Only who has the lock asks for the wish, so that two followers never take each other for an operation.
+        # Only who has the lock asks for the wish: two followers never take each other for an operation.
         if not _taken(lock, fcntl.LOCK_EX) or turn.wanted:
             yield None
             return
