@@ -2,7 +2,8 @@
 
 It decides nothing. It applies changes as a cycle does, by the same code, each batch with its position in one
 transaction. What it can't follow it leaves to the next cycle, which reads anew and tells by a breaker. It
-waits for no open transaction, as a fence does: each cycle, and each batch of a sweep, takes fences of its own.
+waits for no open transaction, as a fence does: each cycle, and each batch of a sweep, takes fences of its
+own.
 """
 
 from __future__ import annotations
