@@ -36,6 +36,8 @@ class Session:
         self.settings = settings
         self.output = output
         self.watcher: Watcher | None = None
+        self.endless = False
+        """Whether the command goes on until it is stopped, and that is its good end."""
 
     def config(self, **overrides: Any) -> tuple[Config, str]:
         """The configuration and where it was found. From here on its secrets are hidden everywhere."""
@@ -135,6 +137,8 @@ async def _supervised(session: Session, job: Job) -> int:
         tasks.cancel_scope.cancel()
     if failure is not None:
         raise failure
+    if result is None and session.endless:
+        return _errors.DONE
     if result is None:
         left = session.watcher.left() if session.watcher else "nothing was begun"
         raise _errors.Interrupted(f"interrupted: {left}", signals[0])
@@ -157,5 +161,6 @@ async def _watch_signals(
                 session.output.err.print("stopped at once: the next run settles what is open")
                 os._exit(128 + number)  # as safe as a power cut: the journal knows what is open
             signals.append(number)
-            session.output.note("stopping; a batch under way is finished first (again: stop at once)")
+            if not session.endless:
+                session.output.note("stopping; a batch under way is finished first (again: stop at once)")
             scope.cancel()
