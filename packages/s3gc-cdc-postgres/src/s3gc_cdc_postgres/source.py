@@ -27,6 +27,7 @@ from s3gc.sources.sql import SqlSource
 from s3gc_cdc_postgres._follow import Follower
 from s3gc_cdc_postgres._rows import TableReader
 from s3gc_cdc_postgres._server import Target, refuse
+from s3gc_cdc_postgres._tip import Tip
 from s3gc_cdc_postgres.catalogue import digest
 from s3gc_cdc_postgres.position import Committed, Fingerprint, Place, Told, format_lsn
 
@@ -91,6 +92,7 @@ class PostgresCdcSource(ChangeCapture):
         self._target = Target(f"postgresql://{url.partition('://')[2]}", tracked, publication, slot)
         self._resolver = resolver
         self._follower = Follower(self.name, self._target, resolver)
+        self._tip = Tip(self._target)
         self._loop = LoopThread("s3gc capture")
         self._chunk_rows = chunk_rows
         self._patience = patience
@@ -172,6 +174,22 @@ class PostgresCdcSource(ChangeCapture):
             if prints == before:
                 break
         return Place(lsn, Told(id, bound), prints).position(self.name)
+
+    async def tip(self, after: Position, timeout: timedelta) -> Position | None:
+        """A fence's message, without waiting, and without a look at the catalogue: fences see to that."""
+        place = Place.read(after)
+        with self._errors("look for changes"):
+            told = await self._loop.run(self._tip.look, self._follower, place)
+        if told is None:
+            return None
+        lsn, proof = told
+        return Place(lsn, proof, place.prints).position(self.name)
+
+    async def let_go(self) -> None:
+        """The slot's stream, and the connection that looks for changes."""
+        with self._errors("let go of changes"):
+            await self._loop.run(self._follower.close)
+            await self._loop.run(self._tip.close)
 
     async def begin(self) -> Position:
         """Make publication and slot what they must be, and say where a scan begun now may begin to follow.
@@ -261,6 +279,7 @@ class PostgresCdcSource(ChangeCapture):
     async def aclose(self) -> None:
         with anyio.CancelScope(shield=True):
             await self._loop.run(self._follower.close)
+            await self._loop.run(self._tip.close)
             await self._loop.aclose()
             await self._sql.aclose()
 
