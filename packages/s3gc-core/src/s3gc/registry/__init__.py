@@ -12,14 +12,17 @@ from s3gc.registry._database import Database, path_of
 from s3gc.registry._keys import folder_hash, key_hash
 from s3gc.registry._listing import CandidatePage, Listing
 from s3gc.registry._references import References, Resolved, SourceState
+from s3gc.registry._scans import CutOff, Scans
 
 __all__ = [
     "CandidatePage",
     "Claims",
+    "CutOff",
     "Listing",
     "References",
     "Registry",
     "Resolved",
+    "Scans",
     "SourceState",
     "folder_hash",
     "key_hash",
@@ -35,6 +38,7 @@ class Registry:
         self.references = References(self._database)
         self.listing = Listing(self._database)
         self.claims = Claims(self._database)
+        self.scans = Scans(self._database)
 
     async def open(self, store_url: str) -> None:
         """Open or create the registry of this bucket.
