@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import anyio.abc
 
+from s3gc import process
 from s3gc_cli import _configuration, _errors, _logging
 from s3gc_cli._output import Output
 from s3gc_cli._settings import Settings
@@ -96,6 +97,7 @@ def run(settings: Settings, job: Job) -> int:
     output = Output(settings)
     session = Session(settings, output)
     _logging.configure(output)
+    process.tune()
     try:
         with contextlib.redirect_stdout(sys.stderr):  # stdout is the answer's: nobody else prints there
             return anyio.run(_supervised, session, job)
