@@ -10,7 +10,7 @@ from attrs import frozen
 
 from s3gc.errors import S3GCError
 from s3gc.model import ChangeBatch, Column, Position, Reference
-from s3gc.registry import _pages, _scans
+from s3gc.registry import _absences, _pages, _scans
 from s3gc.registry._columns import Columns
 from s3gc.registry._database import Database
 from s3gc.registry._keys import hash_of, key_hash
@@ -176,6 +176,7 @@ class References:
                 "UPDATE sources SET followed = 0, lost = COALESCE(?, lost) WHERE name = ?", (why, source)
             )
             connection.execute("DELETE FROM unreferenced")
+            _absences.begin_anew(connection)
             connection.execute("DELETE FROM touched")
             _scans.forget(connection, source)
 
@@ -219,6 +220,7 @@ class References:
                     dropped = True
             if dropped:  # it may come back under another name, and nobody saw what it said meanwhile
                 connection.execute("DELETE FROM unreferenced")
+                _absences.begin_anew(connection)
                 connection.execute("DELETE FROM touched")
             self._columns.clear()
 
