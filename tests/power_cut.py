@@ -225,6 +225,7 @@ class TornDisk:
         raise Dead
 
     def _develop(self, chance: random.Random) -> None:
+        self.image.mkdir(parents=True)
         names = dict(self._names)
         for path, inode in self._waiting:
             if chance.random() < 0.5:
