@@ -30,10 +30,10 @@ BATCH_BYTES = 4 * 1024 * 1024
 BATCH_OBJECTS = 256
 """Small objects are compressed and written together when they are this many, or these bytes."""
 
-MEMORY_BYTES = 48 * 1024 * 1024
+MEMORY_BYTES = 16 * 1024 * 1024
 """Bytes of small objects in memory at one time; more of them wait."""
 
-FAST_LARGE_OBJECTS = 4
+FAST_LARGE_OBJECTS = 1
 """Large objects at one time that may use much memory to be fast (each about 40 MiB); the others use less."""
 
 LARGE_THREADS = 8
