@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import secrets
 from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -9,6 +10,7 @@ from datetime import timedelta
 from urllib.parse import unquote
 
 import anyio
+from attrs import evolve
 
 from s3gc.capture import CaptureState, ChangeCapture
 from s3gc.errors import ConfigError, PositionLost, SourceError
@@ -24,11 +26,11 @@ from s3gc.model import (
 from s3gc.resolver import Resolver
 from s3gc.sources.capture import LoopThread, tracked_tables
 from s3gc.sources.sql import SqlSource
-from s3gc_cdc_postgres._follow import Follower
+from s3gc_cdc_postgres._follow import Follower, still_told
 from s3gc_cdc_postgres._rows import TableReader
 from s3gc_cdc_postgres._server import Target, refuse
 from s3gc_cdc_postgres._tip import Tip
-from s3gc_cdc_postgres.catalogue import digest
+from s3gc_cdc_postgres.catalogue import Catalogue, digest
 from s3gc_cdc_postgres.position import Committed, Fingerprint, Place, Told, format_lsn
 
 _TRIES = 10
@@ -64,6 +66,7 @@ class PostgresCdcSource(ChangeCapture):
     """
 
     follows_changes = True
+    resumes_scans = True
 
     def __init__(
         self,
@@ -221,13 +224,35 @@ class PostgresCdcSource(ChangeCapture):
         """
         with self._errors("read"):
             found = await self._loop.run(self._target.catalogue)
+        async for batch in self._scan(found, 0, None):
+            yield batch
+
+    async def scan_on(self, begun: Position, mark: str) -> AsyncIterator[ScanBatch]:
+        """The same, from behind a row. The changes since the beginning must still be in the slot."""
+        place = Place.read(begun)
+        with self._errors("read"):
+            found = await self._loop.run(self._target.catalogue)
+            still_told(self.name, self._target, found, place)
+            now = found.prints(self._configuration)
+            names = [table.spec for table in self._target.tracked]
+            if differences := place.prints.differences(now, names, storage=False):
+                raise PositionLost(f"{self.name}: {'; '.join(differences)}")
+            number, last = json.loads(mark)
+        async for batch in self._scan(found, number, last):
+            yield batch
+
+    async def _scan(self, found: Catalogue, first: int, last: list[str] | None) -> AsyncIterator[ScanBatch]:
+        with self._errors("read"):
             tables = found.known
-        for table in tables:
-            reader = TableReader(table, self._resolver, self._chunk_rows)
+            expected = await self._loop.run(self._target.expected, tables)
+        for number in range(first, len(tables)):
+            reader = TableReader(tables[number], self._resolver, self._chunk_rows, last)
+            last = None
             while not reader.done:
                 with self._errors("read"):
                     batch = await self._loop.run(self._chunk, reader)
-                yield batch
+                at = (number + 1, None) if reader.done else (number, reader.last)
+                yield evolve(batch, mark=json.dumps(at), expected=expected)
 
     async def _chunk(self, reader: TableReader) -> ScanBatch:
         async with self._target.connection() as connection:
