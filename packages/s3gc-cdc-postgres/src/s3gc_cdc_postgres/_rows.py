@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
+from attrs import evolve
+
 from s3gc.model import Reference, ScanBatch
 from s3gc.resolver import Resolver
 from s3gc.sources.capture import BatchReader, TableQuery, row_id
@@ -27,33 +29,35 @@ _POLL_SECONDS = 0.02
 class TableReader:
     """Reads one table in the order of its key, a chunk at a time, each in a statement of its own."""
 
-    def __init__(self, table: TableInfo, resolver: Resolver, chunk: int) -> None:
+    def __init__(
+        self, table: TableInfo, resolver: Resolver, chunk: int, last: list[str] | None = None
+    ) -> None:
         self._table = table
         self._chunk = chunk
         self._limit = min(_FIRST_ROWS, chunk)
         self._batches = BatchReader(resolver, None)
         self._query = TableQuery(table.tracked, _select(table), len(table.key))
-        self._last: list[str] | None = None
-        self._fresh = True
+        self.last = last
+        """The key of the last row that was read."""
         self.done = False
 
     async def next(self, connection: Any) -> ScanBatch:
         """The next chunk."""
         keys = ", ".join(f"t.{quoted(column.name)}" for column in self._table.key)
         where = ""
-        if self._last is not None:
+        if self.last is not None:
             where = f"WHERE ({keys}) > ({_parameters(self._table.key)}) "
         sql = f"{self._query.sql} {where}ORDER BY {keys} LIMIT {self._limit}"
-        rows = await connection.fetch(sql, *(self._last or ()))
+        rows = await connection.fetch(sql, *(self.last or ()))
         self.done = len(rows) < self._limit
         if rows:
             width = len(self._table.key)
-            self._last = [row_id([value], 1) for value in rows[-1][:width]]
+            self.last = [row_id([value], 1) for value in rows[-1][:width]]
             sample = rows[:: max(1, len(rows) // _SAMPLE)]
             size = sum(len(v) for row in sample for v in row if isinstance(v, str | bytes | list))
             fits = _CHUNK_BYTES * len(sample) // (size + 1)
             self._limit = max(1, min(self._chunk, 4 * self._limit, fits))
-        return self._batches.of(self._query, rows)
+        return evolve(self._batches.of(self._query, rows), rows=len(rows))
 
 
 async def read_again(

@@ -17,7 +17,7 @@ from s3gc.sources.capture import POSTGRES_TEXT, TrackedTable
 from s3gc_cdc_postgres import catalogue
 from s3gc_cdc_postgres._assemble import PREFIX
 from s3gc_cdc_postgres._wire import ReplicationConnection
-from s3gc_cdc_postgres.catalogue import Catalogue
+from s3gc_cdc_postgres.catalogue import Catalogue, TableInfo
 from s3gc_cdc_postgres.position import Fingerprint, format_lsn, parse_lsn
 from s3gc_cdc_postgres.preflight import APPLICATION, alter_publication, create_publication, findings
 
@@ -43,10 +43,9 @@ class Target:
         self.publication = publication
         self.slot = slot
 
-    @asynccontextmanager
-    async def connection(self) -> AsyncIterator[Any]:
-        """A connection in autocommit that prints as the stream does."""
-        connection = await asyncpg.connect(
+    async def connect(self, **settings: str) -> Any:
+        """As :meth:`connection`, to be closed by the caller."""
+        return await asyncpg.connect(
             self._dsn,
             timeout=CONNECT_SECONDS,
             statement_cache_size=0,
@@ -60,8 +59,14 @@ class Target:
                 "plan_cache_mode": "force_custom_plan",
                 "default_transaction_read_only": "off",
                 "default_transaction_isolation": "read committed",
+                **settings,
             },
         )
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[Any]:
+        """A connection in autocommit that prints as the stream does."""
+        connection = await self.connect()
         try:
             yield connection
         except BaseException:
@@ -78,8 +83,19 @@ class Target:
 
     async def catalogue(self) -> Catalogue:
         async with self.connection() as connection:
-            await _primary(connection)
+            await primary(connection)
             return await catalogue.load(connection, self.tracked, self.publication, self.slot)
+
+    async def expected(self, tables: Sequence[TableInfo]) -> int | None:
+        """About how many rows these tables have, by the server's statistics; None if it has none."""
+        oids = [oid for table in tables for oid in (table.oid, *(leaf.oid for leaf in table.leaves))]
+        async with self.connection() as connection:
+            rows = await connection.fetchval(
+                "SELECT sum(reltuples)::int8 FROM pg_class"
+                " WHERE oid::int8 = ANY ($1::int8[]) AND relkind = 'r' AND reltuples > 0",
+                oids,
+            )
+        return None if rows is None else int(rows)
 
     async def findings(self) -> list[Finding]:
         return findings(await self.catalogue(), self.publication, self.slot)
@@ -149,7 +165,7 @@ class Target:
         All that was committed before, in whatever way, is on disk on return, and so in the stream.
         """
         async with self.connection() as connection:
-            await _primary(connection)
+            await primary(connection)
             async with connection.transaction():
                 await connection.execute("SET LOCAL synchronous_commit = on")
                 lsn = await connection.fetchval(
@@ -261,6 +277,10 @@ def refuse(wrong: Sequence[Finding]) -> None:
         raise SourceError("changes can't be followed: " + "; ".join(map(str, fatal)))
 
 
-async def _primary(connection: Any) -> None:
+async def primary(connection: Any) -> None:
+    """
+    Raises:
+        SourceError: this server is a replica.
+    """
     if await connection.fetchval("SELECT pg_is_in_recovery()"):
         raise SourceError(_REPLICA)

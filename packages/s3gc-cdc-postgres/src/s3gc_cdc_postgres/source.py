@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import secrets
 from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -9,6 +10,7 @@ from datetime import timedelta
 from urllib.parse import unquote
 
 import anyio
+from attrs import evolve
 
 from s3gc.capture import CaptureState, ChangeCapture
 from s3gc.errors import ConfigError, PositionLost, SourceError
@@ -24,10 +26,11 @@ from s3gc.model import (
 from s3gc.resolver import Resolver
 from s3gc.sources.capture import LoopThread, tracked_tables
 from s3gc.sources.sql import SqlSource
-from s3gc_cdc_postgres._follow import Follower
+from s3gc_cdc_postgres._follow import Follower, still_told
 from s3gc_cdc_postgres._rows import TableReader
 from s3gc_cdc_postgres._server import Target, refuse
-from s3gc_cdc_postgres.catalogue import digest
+from s3gc_cdc_postgres._tip import Tip
+from s3gc_cdc_postgres.catalogue import Catalogue, digest
 from s3gc_cdc_postgres.position import Committed, Fingerprint, Place, Told, format_lsn
 
 _TRIES = 10
@@ -63,6 +66,7 @@ class PostgresCdcSource(ChangeCapture):
     """
 
     follows_changes = True
+    resumes_scans = True
 
     def __init__(
         self,
@@ -91,6 +95,7 @@ class PostgresCdcSource(ChangeCapture):
         self._target = Target(f"postgresql://{url.partition('://')[2]}", tracked, publication, slot)
         self._resolver = resolver
         self._follower = Follower(self.name, self._target, resolver)
+        self._tip = Tip(self._target)
         self._loop = LoopThread("s3gc capture")
         self._chunk_rows = chunk_rows
         self._patience = patience
@@ -173,6 +178,22 @@ class PostgresCdcSource(ChangeCapture):
                 break
         return Place(lsn, Told(id, bound), prints).position(self.name)
 
+    async def tip(self, after: Position, timeout: timedelta) -> Position | None:
+        """A fence's message, without waiting, and without a look at the catalogue: fences see to that."""
+        place = Place.read(after)
+        with self._errors("look for changes"):
+            told = await self._loop.run(self._tip.look, self._follower, place)
+        if told is None:
+            return None
+        lsn, proof = told
+        return Place(lsn, proof, place.prints).position(self.name)
+
+    async def let_go(self) -> None:
+        """The slot's stream, and the connection that looks for changes."""
+        with self._errors("let go of changes"):
+            await self._loop.run(self._follower.close)
+            await self._loop.run(self._tip.close)
+
     async def begin(self) -> Position:
         """Make publication and slot what they must be, and say where a scan begun now may begin to follow.
 
@@ -203,13 +224,35 @@ class PostgresCdcSource(ChangeCapture):
         """
         with self._errors("read"):
             found = await self._loop.run(self._target.catalogue)
+        async for batch in self._scan(found, 0, None):
+            yield batch
+
+    async def scan_on(self, begun: Position, mark: str) -> AsyncIterator[ScanBatch]:
+        """The same, from behind a row. The changes since the beginning must still be in the slot."""
+        place = Place.read(begun)
+        with self._errors("read"):
+            found = await self._loop.run(self._target.catalogue)
+            still_told(self.name, self._target, found, place)
+            now = found.prints(self._configuration)
+            names = [table.spec for table in self._target.tracked]
+            if differences := place.prints.differences(now, names, storage=False):
+                raise PositionLost(f"{self.name}: {'; '.join(differences)}")
+            number, last = json.loads(mark)
+        async for batch in self._scan(found, number, last):
+            yield batch
+
+    async def _scan(self, found: Catalogue, first: int, last: list[str] | None) -> AsyncIterator[ScanBatch]:
+        with self._errors("read"):
             tables = found.known
-        for table in tables:
-            reader = TableReader(table, self._resolver, self._chunk_rows)
+            expected = await self._loop.run(self._target.expected, tables)
+        for number in range(first, len(tables)):
+            reader = TableReader(tables[number], self._resolver, self._chunk_rows, last)
+            last = None
             while not reader.done:
                 with self._errors("read"):
                     batch = await self._loop.run(self._chunk, reader)
-                yield batch
+                at = (number + 1, None) if reader.done else (number, reader.last)
+                yield evolve(batch, mark=json.dumps(at), expected=expected)
 
     async def _chunk(self, reader: TableReader) -> ScanBatch:
         async with self._target.connection() as connection:
@@ -261,6 +304,7 @@ class PostgresCdcSource(ChangeCapture):
     async def aclose(self) -> None:
         with anyio.CancelScope(shield=True):
             await self._loop.run(self._follower.close)
+            await self._loop.run(self._tip.close)
             await self._loop.aclose()
             await self._sql.aclose()
 

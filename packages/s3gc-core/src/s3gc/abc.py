@@ -242,6 +242,9 @@ class ReferenceSource(abc.ABC):
     follows_changes: bool = False
     """Whether :meth:`changes` works."""
 
+    resumes_scans: bool = False
+    """Whether :meth:`scan_on` works. Only of a source that follows changes."""
+
     @abc.abstractmethod
     def references(self) -> AsyncIterator[Reference | Sequence[Reference]]:
         """Every reference that this place holds at this moment, one by one or in batches.
@@ -289,6 +292,18 @@ class ReferenceSource(abc.ABC):
         if pending:
             yield ScanBatch(pending)
 
+    def scan_on(self, begun: Position, mark: str) -> AsyncIterator[ScanBatch]:
+        """What a scan that was cut off still has to tell, behind the batch with this mark.
+
+        Args:
+            begun: the position that the scan was begun at; the changes from there on are told afterwards.
+
+        Raises:
+            PositionLost: those can't be told any more, or the tables aren't what they were: scan anew.
+            SourceError: as for :meth:`scan`.
+        """
+        raise NotImplementedError(f"{type(self).__name__} says resumes_scans and has no scan_on()")
+
     async def find(self, keys: Collection[str]) -> AsyncIterator[Reference]:
         """The direct read: references to any of ``keys`` as the source stands now, past any cache.
 
@@ -326,6 +341,27 @@ class ReferenceSource(abc.ABC):
 
     async def applied(self, position: Position) -> None:  # noqa: B027 - most keep nothing for us
         """The registry has applied, durably, all up to ``position``: the source may release it."""
+
+    async def tip(self, after: Position, timeout: timedelta) -> Position | None:
+        """A position taken now that :meth:`changes` can be told up to, for the follower between two cycles.
+
+        It needs no transaction's end: what commits later is told later. None: nothing was written since
+        ``after``. By default a fence, which is right and may take its time.
+
+        Args:
+            timeout: for what it waits for, if it has to.
+
+        Raises:
+            PositionLost, SourceError: as for :meth:`changes`.
+        """
+        position = await self.fence(timeout)
+        return None if position.value == after.value else position
+
+    async def let_go(self) -> None:  # noqa: B027 - most keep nothing from others
+        """Give back what only one process can have at a time (a slot's stream, a replica's number).
+
+        The next call of any method takes it again.
+        """
 
     async def untracked(self, sample: int) -> AsyncIterator[UntrackedColumn]:
         """Columns that could hold references and aren't configured, each with a sample of its values.

@@ -17,13 +17,15 @@ import pluggy
 from attrs import evolve
 from ulid import ULID
 
-from s3gc import _threads, capabilities, claims, cycle, latch, lease
+from s3gc import _threads, capabilities, claims, cycle, following, latch, lease
 from s3gc.abc import Gate, ObjectStore, ReferenceSource, Vault
+from s3gc.backtest import Backtest, Policy, backtest
 from s3gc.capabilities import StoreState
 from s3gc.choosing import Selection
 from s3gc.clock import Clock, SystemClock
 from s3gc.config import Config
 from s3gc.copies import catch_up
+from s3gc.difference import Difference, differences
 from s3gc.discovery import Lead, leads
 from s3gc.drill import drill
 from s3gc.elsewhere import Origin
@@ -52,7 +54,9 @@ from s3gc.operations import Operation, operations
 from s3gc.parts import Observer, Parts
 from s3gc.plan import Plan, newest_plan
 from s3gc.recovery import open_operations, recover
+from s3gc.registry import Claim
 from s3gc.restore import counts, on_record, restore
+from s3gc.turns import operation_turn
 from s3gc.vault.scrub import next_share, scrub
 
 
@@ -158,6 +162,33 @@ class Collector:
         problems = await catch_up(self._parts, report.operation_id)  # without the lease: nobody waits for it
         return evolve(report, errors=(*report.errors, *problems))
 
+    async def differences(self, before: Plan, after: Plan) -> AsyncIterator[Difference]:
+        """What differs between a plan and the one that this collector made last, in key order, and why.
+
+        Raises:
+            PlanError: they are of two buckets, or one of the files was changed.
+            StoreError, S3GCError: the store's clock or the registry can't be read.
+        """
+        async for one in differences(self._parts, before, after):
+            yield one
+
+    async def follow(self, *, every: timedelta = following.EVERY, chance: Random | None = None) -> None:
+        """Keep the registry at the changes of every source that follows them, until cancelled.
+
+        Run it beside anything: it gives way to each operation of this and of other processes, and goes on
+        afterwards. Of several followers one works, the others stand by. What it can't read is tried again,
+        later each time; what is lost is left to the next cycle, which reads anew and holds. It deletes
+        nothing and makes no decision.
+
+        Args:
+            every: how long to wait from one look to the next.
+
+        Raises:
+            ConfigError: no source follows changes.
+            VaultError: the vault's folder can't be written.
+        """
+        await following.follow(self._parts, every=every, chance=chance or SystemRandom())
+
     async def latest_plan(self) -> Path | None:
         """The file of the newest plan made with this vault, for ``Plan.load``; None if there is none."""
         return await _threads.run(lambda: newest_plan(self._parts.folder))
@@ -199,7 +230,7 @@ class Collector:
             return await restore(
                 self._parts, own_id or self._parts.new_id(), selection, dry_run=True, overwrite=overwrite
             )
-        async with self._operation(writes=True, own_id=own_id) as parts:
+        async with self._operation(writes=True, reads=False, own_id=own_id) as parts:
             report = await self._restore(parts, own_id or parts.new_id(), selection, overwrite=overwrite)
         await catch_up(self._parts, report.operation_id)
         return report
@@ -245,6 +276,31 @@ class Collector:
     async def release(self, key: str) -> bool:
         """End a claim of this collector's before its time. Returns whether there was one."""
         return await claims.release(self._parts, key)
+
+    async def claims(self) -> Sequence[Claim]:
+        """The claims of all processes that still run, by key.
+
+        Raises:
+            S3GCError: the registry can't be read.
+        """
+        return await self._parts.registry.claims.all(self._parts.clock.now())
+
+    async def end_claims(self, key: str, reason: str, *, id: str | None = None) -> Sequence[Claim]:
+        """End claims on a key that other processes left behind. Stands in the journal with the reason.
+
+        Only when no row will refer to the object any more on the strength of the claim.
+
+        Args:
+            id: only this claim; None means all on the key.
+
+        Returns:
+            Those that were ended, with the end that they had; empty: none runs.
+
+        Raises:
+            ValueError: the reason is empty.
+            S3GCError: registry or journal can't be used; the claims run on.
+        """
+        return await claims.end(self._parts, key, reason, id)
 
     # ------------------------------------------------------------------ the store
 
@@ -333,6 +389,19 @@ class Collector:
         async for lead in leads(self._parts):
             yield lead
 
+    async def backtest(self, policy: Policy | None = None) -> Backtest:
+        """How long references were gone before they came back, and what a policy would have done.
+
+        Reads the registry and the journal, neither bucket nor sources.
+
+        Args:
+            policy: None means the one in force.
+
+        Raises:
+            S3GCError: the registry or the journal can't be read.
+        """
+        return await backtest(self._parts, policy)
+
     async def metrics(self) -> Mapping[str, Any]:
         """Totals over the bucket's whole history; they survive restarts."""
         return await metrics(self._parts)
@@ -376,15 +445,21 @@ class Collector:
     # ------------------------------------------------------------------ under the lease
 
     @asynccontextmanager
-    async def _operation(self, *, writes: bool, own_id: str | None = None) -> AsyncIterator[Parts]:
+    async def _operation(
+        self, *, writes: bool, reads: bool = True, own_id: str | None = None
+    ) -> AsyncIterator[Parts]:
         """One operation at a time, and none before what a crash left open is settled.
 
         Args:
             writes: it may write to the bucket, so it needs the bucket's lease.
+            reads: it may read changes, so the follower gives way.
             own_id: the operation's id, if it has one already.
         """
         parts = self._parts
         async with lease.hold(parts.folder / "collector.lock", own_id), AsyncExitStack() as stack:
+            if reads and any(source.follows_changes for source in parts.sources):
+                await stack.enter_async_context(operation_turn(parts.folder))
+                stack.push_async_callback(following.let_go, parts)
             unsettled = bool(await open_operations(parts))
             try:
                 if writes or unsettled:

@@ -180,6 +180,9 @@ class ScanBatch:
 
     references: Sequence[Reference]
     counts: Mapping[Column, ColumnCount] = Factory(dict)
+    mark: str = ""  # where a scan can go on behind this batch, of a source that resumes_scans
+    rows: int = 0  # read for this batch, where the source tells
+    expected: int | None = None  # rows of the whole scan, about, where the source tells
 
 
 @frozen
@@ -221,6 +224,7 @@ class ChangeBatch:
     at: datetime | None = None  # when the newest was committed, by the source's clock
     emptied: Sequence[str] = ()  # tables that lost all rows (TRUNCATE), or that are told anew from here on
     again: bool = False  # at or before the position asked for: known already, and no news of any key
+    stale: str | None = None  # why rows went untold: too many are known, until all are scanned again
 
 
 @frozen

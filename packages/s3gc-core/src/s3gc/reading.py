@@ -7,17 +7,15 @@ from contextlib import aclosing, asynccontextmanager
 from datetime import datetime
 
 import anyio
-from attrs import Factory, define, evolve, frozen
+from attrs import evolve, frozen
 
 from s3gc.abc import ReferenceSource
 from s3gc.config import scrub
 from s3gc.errors import PositionLost, S3GCError, SourceError
-from s3gc.model import Column, ColumnCount, Position, Reference, SourceIdentity, UntrackedColumn
+from s3gc.model import Position, Reference, SourceIdentity, UntrackedColumn
 from s3gc.parts import Parts, source_name
 from s3gc.protection import Sought
-
-SAMPLES = 20
-"""Mentions of each column that a scan remembers, to name some when too few resolve."""
+from s3gc.scanning import Counted, scan_first, scan_from, scan_whole
 
 
 @asynccontextmanager
@@ -89,24 +87,24 @@ async def fences(parts: Parts, *, follow: bool = True, onward: bool = True) -> S
 async def _reach(parts: Parts, source: ReferenceSource, position: Position, synced: datetime) -> None:
     """Bring the registry to a fence, or note for the next cycle that it can't be."""
     try:
-        await _not_back(parts, position)
+        await not_back(parts, position)
         if source.follows_changes:
-            await _follow(parts, source, position, synced)
+            await follow_to(parts, source, position, synced)
     except PositionLost as error:
         await parts.registry.references.lose_position(position.source, str(error))
         raise
 
 
 async def _onward(parts: Parts, position: Position) -> None:
-    """As :func:`_not_back`, and the next cycle will tell of the loss."""
+    """As :func:`not_back`, and the next cycle will tell of the loss."""
     try:
-        await _not_back(parts, position)
+        await not_back(parts, position)
     except PositionLost as error:
         await parts.registry.references.lose_position(position.source, str(error))
         raise
 
 
-async def _not_back(parts: Parts, position: Position) -> None:
+async def not_back(parts: Parts, position: Position) -> None:
     """A source that stands before where the registry is has another history now."""
     state = await parts.registry.references.state(position.source)
     if state is None or state.ordinal is None or position.ordinal is None:
@@ -115,16 +113,6 @@ async def _not_back(parts: Parts, position: Position) -> None:
         raise PositionLost(
             f"{position.source} is at {position.value}, before {state.position}: was it restored to its past?"
         )
-
-
-@define
-class Counted:
-    """What a sync saw of one source."""
-
-    position: Position
-    columns: Mapping[Column, ColumnCount] = Factory(dict)
-    samples: Mapping[Column, Mapping[str, set[str]]] = Factory(dict)  # row id → keys, of a few mentions
-    total: int = 0
 
 
 async def sync(parts: Parts, operation_id: str) -> Mapping[str, Counted]:
@@ -166,55 +154,48 @@ async def _sync_one(parts: Parts, source: ReferenceSource, *, going_on: bool = F
     if not source.follows_changes:
         if going_on:
             await _onward(parts, position)
-        return await _scan(parts, source, position, synced)
+        return await scan_whole(parts, source, position, synced)
     name = source_name(source)
     state = await parts.registry.references.state(name)
     if state is not None and state.followed:
         try:
-            await _not_back(parts, position)
-            return Counted(position, total=await _follow(parts, source, position, synced))
+            await not_back(parts, position)
+            total = await follow_to(parts, source, position, synced)
+            if going_on or (why := await parts.registry.references.stale(name)) is None:
+                return Counted(position, total=total)
+            return await _scan_again(parts, source, why)
         except PositionLost as error:
             # The rows are read anew; what happened in between nobody knows. A breaker will tell.
             await parts.registry.references.lose_position(name, str(error))
-    begun = evolve(await source.begin(), source=name)
-    counted = await _scan(parts, source, begun, synced)
+    counted = await scan_first(parts, source, synced)
     position = await _fence(parts, source)
-    counted.total += await _follow(parts, source, position, synced)
+    counted.total += await follow_to(parts, source, position, synced)
     return evolve(counted, position=position)
 
 
-async def _scan(parts: Parts, source: ReferenceSource, position: Position, synced: datetime) -> Counted:
-    """All rows, in the place of those that the registry has."""
+async def _scan_again(parts: Parts, source: ReferenceSource, why: str) -> Counted:
+    """Read all rows of a source whose changes were all told, because some rows went without a word.
+
+    The place that was followed to is as good a beginning as any: what changes from there on is told again.
+    So every key keeps its grace, and one that is named no more begins it now.
+    """
     name = source_name(source)
-    references = parts.registry.references
-    columns: dict[Column, ColumnCount] = {}
-    samples: dict[Column, dict[str, set[str]]] = {}
-    total = 0
-    await references.begin()
-    async with aclosing(source.scan()) as batches:  # type: ignore[type-var]
-        async for batch in batches:
-            await references.stage(name, batch.references)
-            total += len(batch.references)
-            for column, count in batch.counts.items():
-                before = columns.get(column, ColumnCount())
-                columns[column] = ColumnCount(before.rows + count.rows, before.values + count.values)
-            _sample(batch.references, samples)
-    await references.apply(name, position, synced, followed=source.follows_changes)
-    return Counted(position, columns, samples, total=total)
+    parts.emit("source_scanned_again", source=name, reason=why)
+    state = await parts.registry.references.state(name)
+    assert state is not None
+    synced = await parts.store.now()
+    begun = Position(name, state.position, state.ordinal)
+    counted = await scan_from(parts, source, begun, state.synced or synced)
+    position = await _fence(parts, source)
+    counted.total += await follow_to(parts, source, position, synced)
+    return evolve(counted, position=position)
 
 
-def _sample(references: Sequence[Reference], samples: dict[Column, dict[str, set[str]]]) -> None:
-    """Remember the first mentions of each column. Most batches are of one table: look at their first rows."""
-    for reference in references[: SAMPLES * 8]:
-        if reference.prefix:
-            continue
-        rows = samples.setdefault(Column(reference.table, reference.column), {})
-        if reference.row_id in rows or len(rows) < SAMPLES:
-            rows.setdefault(reference.row_id, set()).add(reference.key)
+async def follow_to(parts: Parts, source: ReferenceSource, until: Position, synced: datetime | None) -> int:
+    """Apply all changes up to a position. Returns how many rows changed.
 
-
-async def _follow(parts: Parts, source: ReferenceSource, until: Position, synced: datetime) -> int:
-    """Apply all changes up to a fence. Returns how many rows changed.
+    Args:
+        synced: a moment before the position was taken, by the store's clock, if it is known.
 
     Raises:
         PositionLost: they are not all to be had any more, or there is no position to follow from.
@@ -245,7 +226,8 @@ async def _follow(parts: Parts, source: ReferenceSource, until: Position, synced
         )
     if reached.ordinal is None or reached.ordinal < until.ordinal:
         raise SourceError(f"{name}: its changes ended at {reached.value}, before the fence at {until.value}")
-    await references.caught_up(name, synced)
+    if synced is not None:
+        await references.caught_up(name, synced)
     return count
 
 

@@ -22,6 +22,7 @@ from s3gc.model import (
     Position,
     Reference,
     RowChange,
+    ScanBatch,
     StoreCapabilities,
     Versioning,
 )
@@ -208,6 +209,7 @@ class FakeFollowingSource(ReferenceSource):
         self.number = 0  # of the newest transaction
         self.repeats = 0  # so many known transactions are told again at each beginning
         self.per_batch = 1  # transactions in a batch
+        self.rows_in_a_batch = 1  # of a scan that can go on
         self.released: Position | None = None
         """What :meth:`applied` was last called with."""
         self._clock = clock
@@ -239,6 +241,14 @@ class FakeFollowingSource(ReferenceSource):
         """Empty the table."""
         self.rows.clear()
         self._commit([], emptied=["rows"])
+
+    def drop_rows(self, *row_ids: str) -> None:
+        """Rows go and the log doesn't tell them, only that some went: a dropped partition."""
+        for row_id in row_ids:
+            del self.rows[row_id]
+        self.number += 1
+        batch = ChangeBatch([], self._position(self.number), self._clock.now(), stale="a partition is gone")
+        self.log.append(_Committed(self.number, batch, dict(self.rows)))
 
     def _keys_of(self, row_id: str) -> list[str]:
         return [one.key for one in self.rows.get(row_id, ()) if not one.prefix]
@@ -284,6 +294,28 @@ class FakeFollowingSource(ReferenceSource):
             for one in references:
                 yield one
 
+    async def scan(self) -> AsyncIterator[ScanBatch]:
+        async for batch in self._scan("") if self.resumes_scans else super().scan():
+            yield batch
+
+    async def scan_on(self, begun: Position, mark: str) -> AsyncIterator[ScanBatch]:
+        """Behind a row, if ``resumes_scans`` was set."""
+        if not self._tells_from(begun):
+            raise PositionLost(f"{self.name}: the changes after {begun.value} are in the log no more")
+        async for batch in self._scan(mark):
+            yield batch
+
+    async def _scan(self, after: str) -> AsyncIterator[ScanBatch]:
+        """In the order of the row ids, each batch as the rows are when it is read."""
+        while rows := sorted(row for row in self.rows if row > after)[: self.rows_in_a_batch]:
+            references = [one for row in rows for one in self.rows[row]]
+            after = rows[-1]
+            yield ScanBatch(references, mark=after, rows=len(rows), expected=len(self.rows))
+
+    def _tells_from(self, position: Position) -> bool:
+        history, _, number = position.value.partition(":")
+        return int(history) == self.history and self._kept_from <= int(number) <= self.number
+
     async def fence(self, timeout: timedelta) -> Position:
         return self._position(self.number)
 
@@ -305,7 +337,7 @@ class FakeFollowingSource(ReferenceSource):
         due = [one.batch for one in self.log if start < one.number <= end]
         while due:
             some = 1
-            while some < min(self.per_batch, len(due)) and not due[some].emptied:
+            while some < min(self.per_batch, len(due)) and not (due[some].emptied or due[some - 1].stale):
                 some += 1
             changes = [change for batch in due[:some] for change in batch.changes]
             yield evolve(due[some - 1], changes=changes, emptied=due[0].emptied)

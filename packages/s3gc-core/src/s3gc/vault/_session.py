@@ -165,11 +165,12 @@ class LocalBackupSession(BackupSession):
 
     async def _place(self, batch: Sequence[Arrived]) -> None:
         """Write objects into packs. Shielded by the caller."""
-        if self._sharing is not None:
-            await self._sharing.share(batch)
-        placed = await self._run(lambda: self._packs.write(batch))
-        self._placed += placed
-        if self._sharing is not None:
+        if self._sharing is None:
+            self._placed += await self._run(lambda: self._packs.write(batch))
+            return
+        async with self._sharing.placing(batch):
+            placed = await self._run(lambda: self._packs.write(batch))
+            self._placed += placed
             self._sharing.remember(placed)
 
     def _arrived(self, objects: Sequence[WholeObject]) -> list[Arrived]:
