@@ -77,6 +77,7 @@ def test_the_promised_extras_exist() -> None:
         "cli",
         "codecs",
         "cdc-postgres",
+        "cdc-mysql",
         "all",
     }
 
@@ -194,11 +195,12 @@ def test_the_codecs_are_an_entry_point(wheels: dict[str, zipfile.ZipFile]) -> No
     assert wheel.read(name).decode().split() == ["[s3gc]", "codecs", "=", "s3gc_codecs"]
 
 
-def test_change_capture_is_an_entry_point(wheels: dict[str, zipfile.ZipFile]) -> None:
-    wheel = wheels["s3gc-cdc-postgres"]
-    assert "s3gc_cdc_postgres/py.typed" in wheel.namelist()
+@pytest.mark.parametrize("database", ["postgres", "mysql"])
+def test_change_capture_is_an_entry_point(wheels: dict[str, zipfile.ZipFile], database: str) -> None:
+    wheel = wheels[f"s3gc-cdc-{database}"]
+    assert f"s3gc_cdc_{database}/py.typed" in wheel.namelist()
     (name,) = (name for name in wheel.namelist() if name.endswith("/entry_points.txt"))
-    assert wheel.read(name).decode().split() == ["[s3gc]", "cdc-postgres", "=", "s3gc_cdc_postgres"]
+    assert wheel.read(name).decode().split() == ["[s3gc]", f"cdc-{database}", "=", f"s3gc_cdc_{database}"]
 
 
 def test_the_distribution_of_the_whole_has_no_code(wheels: dict[str, zipfile.ZipFile]) -> None:

@@ -1,0 +1,1 @@
+"""Change capture from MySQL and MariaDB for s3gc."""
