@@ -174,9 +174,7 @@ def _joined(spans: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
     return found
 
 
-def _without(
-    spans: Iterable[tuple[int, int]], others: Iterable[tuple[int, int]]
-) -> list[tuple[int, int]]:
+def _without(spans: Iterable[tuple[int, int]], others: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
     left = list(spans)
     for first, last in others:
         cut = []
