@@ -26,6 +26,7 @@ class Kept:
         self.position = Position("", "")
         self.rows = Rows([])
         self.batches: list[ChangeBatch] = []
+        self.scans = 0
 
     async def begin(self) -> None:
         """As the first cycle does."""
@@ -39,6 +40,20 @@ class Kept:
         self.batches = list(await changed(self.source, self.position, fence))
         self.rows.apply(self.batches)
         self.position = self.batches[-1].position
+        if any(batch.stale for batch in self.batches):  # as a plan does
+            self.scans += 1
+            self.rows = Rows(await scanned(self.source))
+            await self.follow()
+
+    async def up_to_now(self) -> bool:
+        """As the follower does. Whether there was anything to tell."""
+        tip = await self.source.tip(self.position, PATIENCE)
+        if tip is None:
+            return False
+        self.batches = list(await changed(self.source, self.position, tip))
+        self.rows.apply(self.batches)
+        self.position = self.batches[-1].position
+        return True
 
     async def release(self) -> None:
         await self.source.applied(self.position)

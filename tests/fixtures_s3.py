@@ -147,6 +147,8 @@ class RawServer:
         return [request for request in self.requests if request.method == method]
 
     def close(self) -> None:
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)  # ends accept(), which would take one more
         self._listener.close()
 
     def _accept(self) -> None:

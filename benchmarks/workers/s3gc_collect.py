@@ -6,11 +6,12 @@ import anyio
 
 from benchmarks.workers import arguments, report, timed
 from benchmarks.workers.s3gc_setup import configuration
-from s3gc import Collector
+from s3gc import Collector, process
 
 
 async def main() -> None:
     """Plan, collect, and say what the report says."""
+    process.tune()  # as the command does
     async with Collector.open(configuration(arguments("database", "vault"))) as collector:
         with timed() as planning:
             plan = await collector.plan()

@@ -209,6 +209,15 @@ async def test_a_server_that_is_overloaded_gets_fewer_requests(raw_server: Start
     await store.aclose()
 
 
+async def test_tags_that_no_header_tells_of_are_asked_for(raw_server: Start) -> None:
+    tags = NO_TAGS.replace(b"<TagSet/>", b"<TagSet><Tag><Key>a</Key><Value>b</Value></Tag></TagSet>")
+    tags = raw_answer(200, tags.partition(b"\r\n\r\n")[2])
+    server = raw_server(lambda request: tags if request.query == "tagging" else GOOD)
+    store = server.store()
+    assert (await small(store, listed("a")))["a"].attributes.tags == {"a": "b"}
+    await store.aclose()
+
+
 async def test_nobody_there(raw_server: Start) -> None:
     server = raw_server(lambda request: GOOD)
     store = server.store()

@@ -16,6 +16,7 @@ from s3gc_cdc_postgres._values import array, reader
 from s3gc_cdc_postgres.position import (
     Committed,
     Fingerprint,
+    LeafPrint,
     Place,
     TablePrint,
     Told,
@@ -87,12 +88,16 @@ def test_every_array_comes_back(value: list[object]) -> None:
 # --------------------------------------------------------------------------- positions
 
 PRINT = st.text("0123456789abcdef", min_size=12, max_size=12)
-TABLES = st.lists(st.builds(TablePrint, PRINT, PRINT | st.just("?")), min_size=1).map(tuple)
+LEAVES = st.dictionaries(
+    st.integers(1, 2**32 - 1), st.builds(LeafPrint, PRINT, PRINT, st.booleans()), max_size=4
+)
+TABLES = st.lists(st.builds(TablePrint, PRINT, PRINT | st.just("?"), LEAVES), min_size=1).map(tuple)
 PRINTS = st.builds(Fingerprint, PRINT, PRINT, PRINT, TABLES)
 LSN = st.integers(0, 2**64 - 1)
 PLACES = st.builds(
     Place, LSN,
-    st.builds(Committed, st.integers(0, 2**32 - 1), st.integers(0, 2**62)) | st.builds(Told, PRINT, LSN),
+    st.builds(Committed, st.integers(0, 2**32 - 1), st.integers(0, 2**62))
+    | st.builds(Told, PRINT, LSN, st.booleans()),
     PRINTS,
 )  # fmt: skip
 
@@ -106,7 +111,7 @@ def test_a_position_is_read_as_it_was_written(place: Place) -> None:
 
 @pytest.mark.parametrize(
     "value",
-    ["", "0/0", "000000000000002a", "0/1 x:1 a.b.c.d:e", "0/1 t:1:2 a.b.c", "1 t:1:2 a.b.c.d:e"],
+    ["", "0/0", "000000000000002a", "0/1 x:1 a.b.c.d:e:", "0/1 t:1:2 a.b.c", "1 t:1:2 a.b.c.d:e:"],
 )
 def test_another_position_can_not_be_followed_from(value: str) -> None:
     """A scanned source's position, say, from before change capture."""
@@ -142,6 +147,28 @@ def test_what_was_changed_is_told(now: Fingerprint, storage: bool, told: list[st
     differences = BEFORE.differences(now, ["one", "two"], storage=storage)
     assert len(differences) == len(told)
     assert all(word in one for word, one in zip(told, differences, strict=True))
+
+
+@given(
+    before=st.dictionaries(
+        st.integers(1, 5), st.builds(LeafPrint, st.sampled_from("ab"), st.sampled_from("12"))
+    ),
+    now=st.dictionaries(
+        st.integers(1, 5), st.builds(LeafPrint, st.sampled_from("ab"), st.sampled_from("12"), st.booleans())
+    ),
+    truncated=st.booleans(),
+)
+def test_partitions_hold_unless_each_that_is_there_is_explained(
+    before: dict[int, LeafPrint], now: dict[int, LeafPrint], truncated: bool
+) -> None:
+    """Known before and the very same, or new and told whole. One that is gone is told as such."""
+    then = Fingerprint("s", "c", "p", (TablePrint("a", "?" if truncated else "1", before),))
+    later = Fingerprint("s", "c", "p", (TablePrint("a", "1", now),))
+    shapes = all(one.shape == before[oid].shape if oid in before else one.told for oid, one in now.items())
+    files = truncated or all(now[oid].storage == one.storage for oid, one in before.items() if oid in now)
+    assert (then.differences(later, ["one"], storage=True) == []) == (shapes and files)
+    assert (then.differences(later, ["one"], storage=False) == []) == shapes
+    assert (then.fewer(later, ["one"]) != []) == bool(set(before) - set(now))
 
 
 def test_a_truncated_table_may_have_new_storage_and_no_other() -> None:

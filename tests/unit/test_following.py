@@ -406,3 +406,79 @@ async def test_an_empty_column_of_a_followed_source_is_noticed(bench: Bench) -> 
         assert held_by(await gc.plan()) == [("empty_column", "following:rows.folder")]
         source.write("1", LIVE, folders=["photos/"])
         assert held_by(await gc.plan()) == []
+
+
+# --------------------------------------------------------------------------- rows that went untold
+
+
+async def test_rows_that_went_untold_are_scanned_again_and_nothing_is_held(bench: Bench) -> None:
+    """Every key keeps its grace; one that is named no more begins it when that is known."""
+    bench.source.write("2", "free/1")
+    async with bench.open(safety=Safety.none().but(grace=timedelta(days=3), min_observations=2)) as gc:
+        await gc.plan()
+        bench.clock.advance(timedelta(days=2))
+        bench.source.drop_rows("2")
+        bench.source.asked.clear()
+        assert held_by(await gc.plan()) == []
+        assert bench.source.asked == ["changes", "scan", "changes"]
+        bench.clock.advance(timedelta(days=2))
+        bench.source.asked.clear()
+        assert list((await gc.collect()).deleted) == ["free/2", "free/3"]
+        assert "scan" not in bench.source.asked
+        bench.clock.advance(timedelta(days=1))
+        assert list((await gc.collect()).deleted) == ["free/1"]
+
+
+async def test_what_changes_while_rows_are_scanned_again_is_told(bench: Bench) -> None:
+    """A reference that comes and goes under the scan begins a new grace all the same."""
+
+    class Moving(Following):
+        moving = False
+
+        async def scan(self) -> AsyncIterator[Any]:
+            if self.moving:
+                self.write("3", "free/2")
+                self.remove("3")
+            async for batch in super().scan():
+                yield batch
+            if self.moving:
+                self.write("4", "free/3")
+
+    source = Moving(bench.clock)
+    source.write("1", LIVE)
+    source.write("2", "free/1")
+    async with bench.open(source, safety=Safety.none().but(grace=timedelta(days=3))) as gc:
+        await gc.plan()
+        bench.clock.advance(timedelta(days=4))
+        source.drop_rows("2")
+        source.moving = True
+        plan = await gc.plan()
+        assert [entry.object.key for entry in plan] == []
+        assert await gc._parts.registry.references.count_of("free/3") == 1
+
+
+async def test_a_second_scan_that_fails_is_tried_again(bench: Bench) -> None:
+    class Failing(Following):
+        fails = False
+
+        async def scan(self) -> AsyncIterator[Any]:
+            async for batch in super().scan():
+                yield batch
+            if self.fails:
+                raise SourceError("connection lost")
+
+    source = Failing(bench.clock)
+    source.write("1", LIVE)
+    source.write("2", "free/1")
+    async with bench.open(source, mode="dry_run") as gc:
+        await gc.plan()
+        source.drop_rows("2")
+        source.fails = True
+        with pytest.raises(CycleHeld, match="connection lost"):
+            await gc.plan()
+        assert await gc._parts.registry.references.count_of("free/1") == 1, "too many, never too few"
+        source.fails = False
+        assert len(await gc.plan()) == 3
+        source.asked.clear()
+        await gc.plan()
+        assert source.asked == ["changes"]

@@ -1,70 +1,111 @@
-"""Rows read by their key: the scan in chunks, and rows that must be read again."""
+"""Rows of a table, of which only some columns are wanted: the way through a row is laid once, then walked."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
 
-from s3gc.model import Reference
-from s3gc.resolver import Resolver
-from s3gc.sources.capture import BatchReader, ChunkReader, TableQuery, row_id
-from s3gc_cdc_mysql._assemble import Again
-from s3gc_cdc_mysql.catalogue import TableInfo, quoted
-from s3gc_cdc_mysql.flavour import fetch
+from s3gc_cdc_mysql._columns import Add, Take, fixed_size, length_bytes, taker
+from s3gc_cdc_mysql.events import ABSENT, Column, Image, Table, Value
 
-_TOGETHER = 500  # rows that one statement reads again
+ReadRow: TypeAlias = Callable[[bytes, int], tuple[Image, int]]
+"""Reads the row at a position, and returns where it ends."""
 
-
-class TableReader(ChunkReader):
-    """Reads one table by its key."""
-
-    def __init__(self, table: TableInfo, resolver: Resolver, chunk_rows: int) -> None:
-        super().__init__(_query(table), resolver, chunk_rows)
-        self._keys = [f"t.{quoted(column.name)}" for column in table.key]
-
-    async def _rows(
-        self, connection: Any, after: Sequence[Any] | None, limit: int
-    ) -> Sequence[Sequence[Any]]:
-        # Written out, for the server finds no range for a comparison of tuples.
-        where, parameters = "", []
-        if after is not None:
-            steps = []
-            for at, key in enumerate(self._keys):
-                equal = [f"{before} = %s" for before in self._keys[:at]]
-                steps.append(f"({' AND '.join([*equal, f'{key} > %s'])})")
-                parameters += after[: at + 1]
-            where = f"WHERE {' OR '.join(steps)} "
-        sql = f"{_escaped(self._query.sql)} {where}ORDER BY {', '.join(self._keys)} LIMIT {limit}"
-        return await fetch(connection, sql, *parameters)
+_Step: TypeAlias = Callable[[bytes, int, Add], int]
 
 
-async def read_again(
-    connection: Any, table: TableInfo, rows: Sequence[Again], resolver: Resolver
-) -> dict[str, list[Reference]]:
-    """What rows name now, by row id, in a view that sees the transactions that spoke of them."""
-    batches = BatchReader(resolver, None)
-    query = _query(table)
-    width = len(table.key)
-    one = " AND ".join(f"t.{quoted(column.name)} = %s" for column in table.key)
-    found: dict[str, list[Reference]] = {}
-    for start in range(0, len(rows), _TOGETHER):
-        some = rows[start : start + _TOGETHER]
-        sql = f"{_escaped(query.sql)} WHERE {' OR '.join(f'({one})' for _ in some)}"
-        got = await fetch(connection, sql, *(value for row in some for value in row.key))
-        for read in got:
-            found[row_id(read, width)] = []
-        for reference in batches.of(query, got).references:
-            found[reference.row_id].append(reference)
-    return found
+def row_reader(table: Table, present: int, wanted: Sequence[int]) -> ReadRow:
+    """What reads rows of a table.
+
+    Args:
+        present: a bitmap of the columns that the image has.
+        wanted: indexes of the columns to read, rising. Those that aren't present are :data:`ABSENT`.
+
+    Raises:
+        ValueError: a present column can't be measured, or a wanted one can't be read.
+    """
+    chosen = frozenset(wanted)
+    fast: list[_Step] = []
+    slow: list[
+        tuple[int, _Step, bool]
+    ] = []  # its bit among the NULLs, how to get over it, whether it is wanted
+    gap = bit = 0
+    for column in table.columns:
+        index = column.index
+        if not present >> index & 1:
+            if index in chosen:
+                gap = _over(fast, gap)
+                fast.append(_absent)
+                slow.append((0, _absent, True))
+            continue
+        bit = bit << 1 or 1
+        if index in chosen:
+            gap = _over(fast, gap)
+            step = _take(table, column)
+            fast.append(step)
+            slow.append((bit, step, True))
+            continue
+        size = fixed_size(column)
+        step = _skip_fixed(size) if size is not None else _skip_prefixed(length_bytes(column))
+        slow.append((bit, step, False))
+        if size is not None:
+            gap += size
+        else:
+            gap = _over(fast, gap)
+            fast.append(step)
+    _over(fast, gap)
+    return _reader((bit.bit_length() + 7) // 8, tuple(fast), tuple(slow))
 
 
-def _query(table: TableInfo) -> TableQuery:
-    selected = ", ".join(f"t.{quoted(column.name)}" for column in (*table.key, *table.columns))
-    uuids = frozenset(at for at, column in enumerate(table.columns) if column.data_type == "uuid")
-    sql = f"SELECT {selected} FROM {quoted(table.database, table.name)} AS t"
-    return TableQuery(table.tracked, sql, len(table.key), uuids)
+def _reader(null_bytes: int, fast: tuple[_Step, ...], slow: tuple[tuple[int, _Step, bool], ...]) -> ReadRow:
+    def read(data: bytes, at: int) -> tuple[Image, int]:
+        start = at + null_bytes
+        nulls = int.from_bytes(data[at:start], "little")
+        at = start
+        row: list[Value] = []
+        add = row.append
+        if not nulls:
+            for step in fast:
+                at = step(data, at, add)
+            return tuple(row), at
+        for bit, step, is_wanted in slow:
+            if not nulls & bit:
+                at = step(data, at, add)
+            elif is_wanted:
+                add(None)
+        return tuple(row), at
+
+    return read
 
 
-def _escaped(sql: str) -> str:
-    """As part of a statement with parameters."""
-    return sql.replace("%", "%%")
+def _over(steps: list[_Step], gap: int) -> int:
+    """One step over the columns of fixed size that nobody wants. Returns the new gap."""
+    if gap:
+        steps.append(_skip_fixed(gap))
+    return 0
+
+
+def _take(table: Table, column: Column) -> Take:
+    try:
+        return taker(column)
+    except ValueError as error:
+        raise ValueError(f"{_named(table, column)}: {error}") from error
+
+
+def _named(table: Table, column: Column) -> str:
+    return f"{table.database}.{table.name}, column {column.name or column.index + 1}"
+
+
+def _absent(_data: bytes, at: int, add: Add) -> int:
+    add(ABSENT)
+    return at
+
+
+def _skip_fixed(size: int) -> _Step:
+    return lambda _data, at, _add: at + size
+
+
+def _skip_prefixed(size: int) -> _Step:
+    if size == 1:
+        return lambda data, at, _add: at + 1 + data[at]
+    return lambda data, at, _add: at + size + int.from_bytes(data[at : at + size], "little")

@@ -311,7 +311,8 @@ class Column:
     index: int
     type: ColumnType
     meta: int
-    """Two bytes whose meaning depends on the type."""
+    """By type: most bytes of a text; bytes of a blob's length, an ENUM, a SET, a FLOAT or a DOUBLE; bits
+    of a BIT; digits of the fraction of a second; precision << 8 | scale of a DECIMAL; else 0."""
     nullable: bool
     name: str | None = None
     unsigned: bool = False
@@ -366,7 +367,8 @@ class Rows(Event):
 
 @frozen
 class Insert(Rows):
-    """New rows (REPLACE may write an update or a delete and this)."""
+    """New rows. In MINIMAL images a column that the statement didn't name is absent, and the row has its default
+    there, which may be a reference: such a row must be read."""
 
     rows: list[Image]
 

@@ -58,6 +58,7 @@ class Gathered:
     changes: list[RowChange] = Factory(list)
     emptied: list[str] = Factory(list)
     again: list[Again] = Factory(list)
+    stale: str | None = None
     place: Place | None = None
     at: datetime | None = None
 
@@ -94,6 +95,8 @@ class Assembler:
         self._plans: dict[int, _Plan | None] = {}
         self.place = place
         """The last commit that was told whole."""
+        self.end = 0
+        """Where its record ends."""
         self._gathering = Gathered()
         self.ready: deque[Gathered] = deque()
         """Batches that are whole."""
@@ -101,6 +104,7 @@ class Assembler:
         self._until: Place | None = None
         self._id = ""
         self._bound = 0
+        self._looked = True
         self._fenced = False
         self.reached = True
         """Whether the fence was told."""
@@ -117,6 +121,7 @@ class Assembler:
         """
         assert isinstance(until.proof, Told)
         self._until, self._id, self._bound = until, until.proof.id, until.proof.bound
+        self._looked = until.proof.looked
         self.reached = self._fenced = False
         self._differ(self.place.prints.differences(until.prints, self._names, storage=False))
 
@@ -195,10 +200,13 @@ class Assembler:
         place = evolve(self.place, lsn=begin.lsn, proof=Committed(begin.xid, begin.at))
         if self._fenced:
             assert self._until is not None
-            self._differ(self.place.prints.differences(self._until.prints, self._names, storage=True))
-            place = evolve(place, prints=self._until.prints)
+            if self._looked:
+                now = self._until.prints
+                self._differ(self.place.prints.differences(now, self._names, storage=True))
+                self._gathering.stale = "; ".join(self.place.prints.fewer(now, self._names)) or None
+                place = evolve(place, prints=self._until.prints)
             self.reached = True
-        self.place = place
+        self.place, self.end = place, commit.end
         if self.reached or len(self._gathering.changes) >= self._batch:
             self._flush()
 

@@ -70,6 +70,18 @@ class Follower:
             self._connection.rest(False)
             self._assembler.towards(until)
 
+    def at_end(self, place: Place, written: int) -> bool:
+        """Whether the open stream has told all up to ``place``, and nothing was written behind it."""
+        assembler = self._assembler
+        return (
+            assembler is not None
+            and self._connection is not None
+            and self._connection.alive
+            and assembler.reached
+            and assembler.place == place
+            and assembler.end == written
+        )
+
     async def next(self) -> ChangeBatch | None:
         """The next batch, or None once the fence was told.
 
@@ -161,7 +173,13 @@ class Follower:
         changes: list[RowChange] = gathered.changes
         if gathered.again:
             await self._read_again(changes, gathered.again)
-        batch = ChangeBatch(changes, gathered.place.position(self._name), gathered.at, gathered.emptied)
+        batch = ChangeBatch(
+            changes,
+            gathered.place.position(self._name),
+            gathered.at,
+            gathered.emptied,
+            stale=gathered.stale,
+        )
         self._after = gathered.place
         return batch
 

@@ -43,10 +43,9 @@ class Target:
         self.publication = publication
         self.slot = slot
 
-    @asynccontextmanager
-    async def connection(self) -> AsyncIterator[Any]:
-        """A connection in autocommit that prints as the stream does."""
-        connection = await asyncpg.connect(
+    async def connect(self, **settings: str) -> Any:
+        """As :meth:`connection`, to be closed by the caller."""
+        return await asyncpg.connect(
             self._dsn,
             timeout=CONNECT_SECONDS,
             statement_cache_size=0,
@@ -60,8 +59,14 @@ class Target:
                 "plan_cache_mode": "force_custom_plan",
                 "default_transaction_read_only": "off",
                 "default_transaction_isolation": "read committed",
+                **settings,
             },
         )
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[Any]:
+        """A connection in autocommit that prints as the stream does."""
+        connection = await self.connect()
         try:
             yield connection
         except BaseException:
@@ -78,7 +83,7 @@ class Target:
 
     async def catalogue(self) -> Catalogue:
         async with self.connection() as connection:
-            await _primary(connection)
+            await primary(connection)
             return await catalogue.load(connection, self.tracked, self.publication, self.slot)
 
     async def findings(self) -> list[Finding]:
@@ -149,7 +154,7 @@ class Target:
         All that was committed before, in whatever way, is on disk on return, and so in the stream.
         """
         async with self.connection() as connection:
-            await _primary(connection)
+            await primary(connection)
             async with connection.transaction():
                 await connection.execute("SET LOCAL synchronous_commit = on")
                 lsn = await connection.fetchval(
@@ -251,6 +256,10 @@ class Target:
         return done
 
 
-async def _primary(connection: Any) -> None:
+async def primary(connection: Any) -> None:
+    """
+    Raises:
+        SourceError: this server is a replica.
+    """
     if await connection.fetchval("SELECT pg_is_in_recovery()"):
         raise SourceError(_REPLICA)

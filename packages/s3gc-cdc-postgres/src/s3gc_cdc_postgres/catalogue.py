@@ -10,7 +10,7 @@ from attrs import frozen
 
 from s3gc.errors import SourceError
 from s3gc.sources.capture import TrackedTable, nearest
-from s3gc_cdc_postgres.position import Fingerprint, TablePrint, parse_lsn
+from s3gc_cdc_postgres.position import Fingerprint, LeafPrint, TablePrint, parse_lsn
 
 _TABLE = """
 SELECT c.oid::int8, n.nspname::text, c.relname::text, c.relkind::text, c.relpersistence::text,
@@ -29,16 +29,26 @@ LEFT JOIN pg_index i ON i.indrelid = a.attrelid
     AND CASE c.relreplident WHEN 'i' THEN i.indisreplident ELSE i.indisprimary END
 WHERE a.attrelid = $1::int8::oid AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum
 """
+# CREATE TABLE … PARTITION OF inherits its columns as it makes them: such a row of the catalogue is as old as
+# those of the system's columns, which never change, and as old as its place in the tree. ATTACH PARTITION,
+# also in the same transaction, writes each of them anew, in a later command.
 _LEAVES = """
 WITH RECURSIVE tree AS (
-    SELECT inhrelid, inhparent FROM pg_inherits WHERE inhparent = $1::int8::oid
-    UNION ALL SELECT i.inhrelid, i.inhparent FROM pg_inherits i JOIN tree t ON i.inhparent = t.inhrelid)
+    SELECT inhrelid, inhparent, xmin AS version FROM pg_inherits WHERE inhparent = $1::int8::oid
+    UNION ALL SELECT i.inhrelid, i.inhparent, i.xmin
+    FROM pg_inherits i JOIN tree t ON i.inhparent = t.inhrelid)
 SELECT c.oid::int8, n.nspname::text, c.relname::text, c.relkind::text, c.relpersistence::text,
     c.relreplident::text, c.relfilenode::int8, t.inhparent::int8,
     ARRAY(SELECT a.attname::text FROM pg_index i JOIN pg_attribute a
         ON a.attrelid = i.indrelid AND a.attnum = ANY (i.indkey::int2[])
         WHERE i.indrelid = c.oid
-        AND CASE c.relreplident WHEN 'i' THEN i.indisreplident ELSE i.indisprimary END)
+        AND CASE c.relreplident WHEN 'i' THEN i.indisreplident ELSE i.indisprimary END),
+    t.version::text,
+    EXISTS (SELECT 1 FROM pg_attribute s JOIN pg_attribute a ON a.attrelid = s.attrelid
+        WHERE s.attrelid = c.oid AND s.attnum = -1 AND s.xmin = t.version
+        AND a.xmin = s.xmin AND a.cmin = s.cmin
+        AND a.attnum > 0 AND NOT a.attisdropped AND NOT a.attislocal AND a.attinhcount = 1),
+    c.relkind = 'r' AND coalesce(pg_relation_size(c.oid::regclass) = 0, false)
 FROM tree t JOIN pg_class c ON c.oid = t.inhrelid JOIN pg_namespace n ON n.oid = c.relnamespace
 ORDER BY c.oid
 """
@@ -121,6 +131,22 @@ class Leaf:
     storage: int
     parent: int
     key: frozenset[str]
+    attached: str  # version of its place in the tree
+    created: bool  # it was made as a partition, and has been one ever since
+    empty: bool  # there is nothing in its file
+
+    def prints(self, key: frozenset[str]) -> LeafPrint:
+        """
+        Args:
+            key: the root's.
+        """
+        alike = self.identity == "f" or (self.identity != "n" and (self.key == key or self.kind == "p"))
+        usual = self.kind in ("r", "p") and self.persistence == "p" and alike
+        return LeafPrint(
+            digest(self.kind, self.persistence, self.identity, self.parent, sorted(self.key), self.attached),
+            digest(self.storage),
+            told=usual and (self.created or self.empty),
+        )
 
 
 @frozen
@@ -164,10 +190,10 @@ class TableInfo:
         shape = digest(
             self.oid, self.schema, self.name, self.kind, self.persistence, self.identity,
             [(c.number, c.name, c.type_oid, c.type, c.generated, c.version) for c in columns],
-            [(x.oid, x.kind, x.persistence, x.identity, x.parent, sorted(x.key)) for x in self.leaves],
             published and (published.version, sorted(published.columns or ()), published.filtered),
         )  # fmt: skip
-        return TablePrint(shape, digest(self.storage, [leaf.storage for leaf in self.leaves]))
+        key = frozenset(column.name for column in self.key)
+        return TablePrint(shape, digest(self.storage), {leaf.oid: leaf.prints(key) for leaf in self.leaves})
 
 
 @frozen
@@ -303,7 +329,10 @@ async def _table(connection: Any, tracked: TrackedTable, published: dict[int, Pu
     for spec, column in tracked.columns:
         if column not in infos:
             return f"table {tracked.spec!r} has no column {spec!r}{nearest(column, infos)}"
-    leaves = [Leaf(*[*values[:8], frozenset(values[8])]) for values in await connection.fetch(_LEAVES, oid)]
+    leaves = [
+        Leaf(*[*values[:8], frozenset(values[8]), *values[9:]])
+        for values in await connection.fetch(_LEAVES, oid)
+    ]
     return TableInfo(
         tracked, oid, schema, name, kind, persistence, identity, is_partition, storage, has_children,
         has_parent, [column for _, column in sorted(key, key=lambda one: one[0])],

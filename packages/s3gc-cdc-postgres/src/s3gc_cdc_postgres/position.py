@@ -8,9 +8,9 @@ these changes came from.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from attrs import evolve, frozen
+from attrs import evolve, field, frozen
 
 from s3gc.errors import PositionLost
 from s3gc.model import Position
@@ -20,11 +20,36 @@ ANY_STORAGE = "?"
 
 
 @frozen
-class TablePrint:
-    """One tracked table: what its rows mean (``shape``), and which files they are in (``storage``)."""
+class LeafPrint:
+    """A partition. ``told``: if it is new, no row of it has escaped the stream, by all that can be seen."""
 
     shape: str
     storage: str
+    told: bool = field(default=False, eq=False)  # of the moment of the look only
+
+
+@frozen
+class TablePrint:
+    """One tracked table: what its rows mean (``shape``), its files (``storage``), its partitions."""
+
+    shape: str
+    storage: str
+    leaves: Mapping[int, LeafPrint] = field(factory=dict)
+
+    def __str__(self) -> str:
+        leaves = ";".join(
+            f"{oid:x}-{leaf.shape}-{leaf.storage}-{leaf.told:d}" for oid, leaf in sorted(self.leaves.items())
+        )
+        return f"{self.shape}:{self.storage}:{leaves}"
+
+    @classmethod
+    def read(cls, text: str) -> TablePrint:
+        shape, storage, leaves = text.split(":")
+        found = {}
+        for leaf in leaves.split(";") if leaves else ():
+            oid, leaf_shape, leaf_storage, told = leaf.split("-")
+            found[int(oid, 16)] = LeafPrint(leaf_shape, leaf_storage, told == "1")
+        return cls(shape, storage, found)
 
 
 @frozen
@@ -37,16 +62,13 @@ class Fingerprint:
     tables: Sequence[TablePrint]
 
     def __str__(self) -> str:
-        tables = ",".join(f"{table.shape}:{table.storage}" for table in self.tables)
+        tables = ",".join(map(str, self.tables))
         return f"{self.server}.{self.configuration}.{self.publication}.{tables}"
 
     @classmethod
     def read(cls, text: str) -> Fingerprint:
         server, configuration, publication, tables = text.split(".")
-        pairs = [pair.split(":") for pair in tables.split(",")]
-        return cls(
-            server, configuration, publication, tuple(TablePrint(shape, storage) for shape, storage in pairs)
-        )
+        return cls(server, configuration, publication, tuple(map(TablePrint.read, tables.split(","))))
 
     def after_truncate(self, number: int) -> Fingerprint:
         """The same, with any storage allowed for one table."""
@@ -65,12 +87,38 @@ class Fingerprint:
             found.append("the publication was changed")
         for name, before, after in zip(names, self.tables, now.tables, strict=True):
             if before.shape != after.shape:
-                found.append(
-                    f"table {name} was altered, recreated, or left the publication, or its partitions changed"
-                )
-            elif storage and before.storage not in (ANY_STORAGE, after.storage):
+                found.append(f"table {name} was altered, recreated, or left the publication")
+            elif _partitions_differ(before, after):
+                found.append(f"table {name} got a partition with rows that nobody told, or one was changed")
+            elif storage and _stored_elsewhere(before, after):
                 found.append(f"table {name} was rewritten, or one of its partitions truncated")
         return found
+
+    def fewer(self, now: Fingerprint, names: Sequence[str]) -> list[str]:
+        """Tables that have lost partitions: their rows went untold, so too many are known. In words."""
+        return [
+            f"a partition of table {name} is gone"
+            for name, before, after in zip(names, self.tables, now.tables, strict=True)
+            if before.leaves.keys() - after.leaves.keys()
+        ]
+
+
+def _partitions_differ(before: TablePrint, after: TablePrint) -> bool:
+    """One that is gone took rows with it and brought none; a new one that is told brought none unseen."""
+    return any(
+        leaf.shape != before.leaves[oid].shape if oid in before.leaves else not leaf.told
+        for oid, leaf in after.leaves.items()
+    )
+
+
+def _stored_elsewhere(before: TablePrint, after: TablePrint) -> bool:
+    if before.storage == ANY_STORAGE:
+        return False
+    return before.storage != after.storage or any(
+        leaf.storage != after.leaves[oid].storage
+        for oid, leaf in before.leaves.items()
+        if oid in after.leaves
+    )
 
 
 @frozen
@@ -86,13 +134,18 @@ class Committed:
 
 @frozen
 class Told:
-    """Proof of a fence: the id of the message that it wrote, and a position past its commit."""
+    """Proof of a fence: the id of the message that it wrote, and a position past its commit.
+
+    ``looked``: the catalogue was looked at after it. Else its place has the fingerprint of the place before,
+    and what the stream can't show is left to the next fence.
+    """
 
     id: str
     bound: int
+    looked: bool = True
 
     def __str__(self) -> str:
-        return f"m:{self.id}:{self.bound:X}"
+        return f"{'m' if self.looked else 'n'}:{self.id}:{self.bound:X}"
 
 
 @frozen
@@ -115,9 +168,9 @@ class Place:
         try:
             lsn, proof, prints = position.value.split(" ")
             kind, _, rest = proof.partition(":")
-            if kind == "m":
+            if kind in ("m", "n"):
                 name, _, bound = rest.partition(":")
-                told: Committed | Told = Told(name, int(bound, 16))
+                told: Committed | Told = Told(name, int(bound, 16), looked=kind == "m")
             elif kind == "t":
                 xid, _, at = rest.partition(":")
                 told = Committed(int(xid), int(at))

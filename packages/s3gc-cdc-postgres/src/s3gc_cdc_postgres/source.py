@@ -6,6 +6,8 @@ import secrets
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 
+import anyio
+
 from s3gc.errors import ConfigError, PositionLost, SourceError
 from s3gc.model import Position
 from s3gc.resolver import Resolver
@@ -13,6 +15,7 @@ from s3gc.sources.capture import CHUNK, ChunkReader, FollowedSql
 from s3gc_cdc_postgres._follow import Follower
 from s3gc_cdc_postgres._rows import TableReader
 from s3gc_cdc_postgres._server import Target
+from s3gc_cdc_postgres._tip import Tip
 from s3gc_cdc_postgres.catalogue import digest
 from s3gc_cdc_postgres.position import Committed, Fingerprint, Place, Told, format_lsn
 
@@ -74,6 +77,7 @@ class PostgresCdcSource(FollowedSql[Place]):
         )
         self._target = Target(f"postgresql://{url.partition('://')[2]}", self._tracked, publication, slot)
         self._follower = Follower(self.name, self._target, resolver)
+        self._tip = Tip(self._target)
         self._prints: Fingerprint | None = None  # as last read
 
     def __repr__(self) -> str:
@@ -107,6 +111,22 @@ class PostgresCdcSource(FollowedSql[Place]):
             if prints == before:
                 break
         return Place(lsn, Told(id, bound), prints).position(self.name)
+
+    async def tip(self, after: Position, timeout: timedelta) -> Position | None:
+        """A fence's message, without waiting, and without a look at the catalogue: fences see to that."""
+        place = Place.read(after)
+        with self._errors("look for changes"):
+            told = await self._loop.run(self._tip.look, self._follower, place)
+        if told is None:
+            return None
+        lsn, proof = told
+        return Place(lsn, proof, place.prints).position(self.name)
+
+    async def let_go(self) -> None:
+        """The slot's stream, and the connection that looks for changes."""
+        with self._errors("let go of changes"):
+            await self._loop.run(self._follower.close)
+            await self._loop.run(self._tip.close)
 
     async def begin(self) -> Position:
         """Make publication and slot what they must be, and say where a scan begun now may begin to follow.
@@ -155,6 +175,11 @@ class PostgresCdcSource(FollowedSql[Place]):
 
     async def _confirm(self, lsn: int) -> None:
         self._follower.confirm(lsn)
+
+    async def aclose(self) -> None:
+        with anyio.CancelScope(shield=True):
+            await self._loop.run(self._tip.close)
+        await super().aclose()
 
 
 _NAME = frozenset("abcdefghijklmnopqrstuvwxyz0123456789_")

@@ -13,7 +13,7 @@ cdc = typer.Typer(no_args_is_help=True)
 @cdc.callback()
 @with_globals
 def cdc_options(settings: Settings) -> None:
-    """Look at change capture, set it up, take it down."""
+    """Look at change capture, set it up, follow changes, take it down."""
 
 
 @cdc.command(short_help="Say what keeps changes from being followed.")
@@ -34,6 +34,19 @@ def setup(settings: Settings) -> None:
     from s3gc_cli._run import run
 
     raise typer.Exit(run(settings, cdc.setup))
+
+
+@cdc.command(short_help="Keep the registry at the changes, until it is stopped.")
+@with_globals
+def follow(settings: Settings) -> None:
+    """Keep the registry at the database's changes between cycles, until it is stopped (Ctrl-C, SIGTERM).
+
+    It gives way to every cycle of every process, and deletes nothing. Ends with 0 when it is stopped.
+    """
+    from s3gc_cli._commands import follow
+    from s3gc_cli._run import run
+
+    raise typer.Exit(run(settings, follow.follow))
 
 
 @cdc.command(short_help="Remove slot and publication.")

@@ -101,6 +101,7 @@ class Watcher:
         self.planned: int | None = None
         self.deleted = 0
         self.restored = 0
+        self.followed = 0
         self._seen = 0  # objects of finished batches
         self._batch = 0
 
@@ -174,6 +175,24 @@ class Watcher:
             f"{count(data['deleted'], 'deletion')}, {data['resurrected']:,} put back"
         )
 
+    def _follows(self, data: Mapping[str, Any]) -> None:
+        self.display.note(f"following {', '.join(data['sources'])}")
+        self.display.stage("following changes")
+
+    def _followed(self, data: Mapping[str, Any]) -> None:
+        self.followed += data["changes"]
+        self.display.at(0, f"following changes: {count(self.followed, 'change')} applied")
+
+    def _follow_waits(self, data: Mapping[str, Any]) -> None:
+        self.display.note(f"{data['source']} can't be followed at this moment: {data['reason']}")
+
+    def _follow_lost(self, data: Mapping[str, Any]) -> None:
+        self.display.note(f"changes of {data['source']} are lost: {data['reason']}")
+
+    def _follow_paused(self, data: Mapping[str, Any]) -> None:
+        self.display.note(f"waiting: {data['reason']}")
+        self.display.stage("waiting for its turn")
+
     def _replica(self, data: Mapping[str, Any]) -> None:
         lag = "" if data["lag"] is None else f", since {span(timedelta(seconds=data['lag']))}"
         why = f": {data['problem']}" if data["problem"] else ""
@@ -198,4 +217,9 @@ _HANDLERS: Mapping[str, Callable[[Watcher, Mapping[str, Any]], None]] = {
     "object_restored": Watcher._restored,
     "operation_recovered": Watcher._recovered,
     "replica_behind": Watcher._replica,
+    "follow_started": Watcher._follows,
+    "changes_followed": Watcher._followed,
+    "follow_waits": Watcher._follow_waits,
+    "follow_lost": Watcher._follow_lost,
+    "follow_paused": Watcher._follow_paused,
 }

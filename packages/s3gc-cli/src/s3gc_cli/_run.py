@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import anyio.abc
 
+from s3gc import process
 from s3gc_cli import _configuration, _errors, _logging
 from s3gc_cli._output import Output
 from s3gc_cli._settings import Settings
@@ -35,6 +36,8 @@ class Session:
         self.settings = settings
         self.output = output
         self.watcher: Watcher | None = None
+        self.endless = False
+        """Whether the command goes on until it is stopped, and that is its good end."""
 
     def config(self, **overrides: Any) -> tuple[Config, str]:
         """The configuration and where it was found. From here on its secrets are hidden everywhere."""
@@ -94,6 +97,7 @@ def run(settings: Settings, job: Job) -> int:
     output = Output(settings)
     session = Session(settings, output)
     _logging.configure(output)
+    process.tune()
     try:
         with contextlib.redirect_stdout(sys.stderr):  # stdout is the answer's: nobody else prints there
             return anyio.run(_supervised, session, job)
@@ -133,6 +137,8 @@ async def _supervised(session: Session, job: Job) -> int:
         tasks.cancel_scope.cancel()
     if failure is not None:
         raise failure
+    if result is None and session.endless:
+        return _errors.DONE
     if result is None:
         left = session.watcher.left() if session.watcher else "nothing was begun"
         raise _errors.Interrupted(f"interrupted: {left}", signals[0])
@@ -155,5 +161,6 @@ async def _watch_signals(
                 session.output.err.print("stopped at once: the next run settles what is open")
                 os._exit(128 + number)  # as safe as a power cut: the journal knows what is open
             signals.append(number)
-            session.output.note("stopping; a batch under way is finished first (again: stop at once)")
+            if not session.endless:
+                session.output.note("stopping; a batch under way is finished first (again: stop at once)")
             scope.cancel()

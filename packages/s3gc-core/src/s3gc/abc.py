@@ -327,6 +327,27 @@ class ReferenceSource(abc.ABC):
     async def applied(self, position: Position) -> None:  # noqa: B027 - most keep nothing for us
         """The registry has applied, durably, all up to ``position``: the source may release it."""
 
+    async def tip(self, after: Position, timeout: timedelta) -> Position | None:
+        """A position taken now that :meth:`changes` can be told up to, for the follower between two cycles.
+
+        It needs no transaction's end: what commits later is told later. None: nothing was written since
+        ``after``. By default a fence, which is right and may take its time.
+
+        Args:
+            timeout: for what it waits for, if it has to.
+
+        Raises:
+            PositionLost, SourceError: as for :meth:`changes`.
+        """
+        position = await self.fence(timeout)
+        return None if position.value == after.value else position
+
+    async def let_go(self) -> None:  # noqa: B027 - most keep nothing from others
+        """Give back what only one process can have at a time (a slot's stream, a replica's number).
+
+        The next call of any method takes it again.
+        """
+
     async def untracked(self, sample: int) -> AsyncIterator[UntrackedColumn]:
         """Columns that could hold references and aren't configured, each with a sample of its values.
 

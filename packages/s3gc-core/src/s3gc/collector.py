@@ -17,7 +17,7 @@ import pluggy
 from attrs import evolve
 from ulid import ULID
 
-from s3gc import _threads, capabilities, claims, cycle, latch, lease
+from s3gc import _threads, capabilities, claims, cycle, following, latch, lease
 from s3gc.abc import Gate, ObjectStore, ReferenceSource, Vault
 from s3gc.capabilities import StoreState
 from s3gc.choosing import Selection
@@ -51,6 +51,7 @@ from s3gc.parts import Observer, Parts
 from s3gc.plan import Plan, newest_plan
 from s3gc.recovery import open_operations, recover
 from s3gc.restore import counts, on_record, restore
+from s3gc.turns import operation_turn
 
 
 class Collector:
@@ -155,6 +156,23 @@ class Collector:
         problems = await catch_up(self._parts, report.operation_id)  # without the lease: nobody waits for it
         return evolve(report, errors=(*report.errors, *problems))
 
+    async def follow(self, *, every: timedelta = following.EVERY, chance: Random | None = None) -> None:
+        """Keep the registry at the changes of every source that follows them, until cancelled.
+
+        Run it beside anything: it gives way to each operation of this and of other processes, and goes on
+        afterwards. Of several followers one works, the others stand by. What it can't read is tried again,
+        later each time; what is lost is left to the next cycle, which reads anew and holds. It deletes
+        nothing and makes no decision.
+
+        Args:
+            every: how long to wait from one look to the next.
+
+        Raises:
+            ConfigError: no source follows changes.
+            VaultError: the vault's folder can't be written.
+        """
+        await following.follow(self._parts, every=every, chance=chance or SystemRandom())
+
     async def latest_plan(self) -> Path | None:
         """The file of the newest plan made with this vault, for ``Plan.load``; None if there is none."""
         return await _threads.run(lambda: newest_plan(self._parts.folder))
@@ -188,7 +206,7 @@ class Collector:
             return await restore(
                 self._parts, own_id or self._parts.new_id(), selection, dry_run=True, overwrite=overwrite
             )
-        async with self._operation(writes=True, own_id=own_id) as parts:
+        async with self._operation(writes=True, reads=False, own_id=own_id) as parts:
             report = await self._restore(parts, own_id or parts.new_id(), selection, overwrite=overwrite)
         await catch_up(self._parts, report.operation_id)
         return report
@@ -345,15 +363,21 @@ class Collector:
     # ------------------------------------------------------------------ under the lease
 
     @asynccontextmanager
-    async def _operation(self, *, writes: bool, own_id: str | None = None) -> AsyncIterator[Parts]:
+    async def _operation(
+        self, *, writes: bool, reads: bool = True, own_id: str | None = None
+    ) -> AsyncIterator[Parts]:
         """One operation at a time, and none before what a crash left open is settled.
 
         Args:
             writes: it may write to the bucket, so it needs the bucket's lease.
+            reads: it may read changes, so the follower gives way.
             own_id: the operation's id, if it has one already.
         """
         parts = self._parts
         async with lease.hold(parts.folder / "collector.lock", own_id), AsyncExitStack() as stack:
+            if reads and any(source.follows_changes for source in parts.sources):
+                await stack.enter_async_context(operation_turn(parts.folder))
+                stack.push_async_callback(following.let_go, parts)
             unsettled = bool(await open_operations(parts))
             try:
                 if writes or unsettled:

@@ -13,6 +13,7 @@ CATALOGUE: Mapping[str, str] = {
     "listing_progress": "A page of the bucket was listed: operation_id, listed.",
     "listing_completed": "The bucket was listed to its end: operation_id, objects.",
     "source_synced": "References were read up to a fence: operation_id, source, position, references.",
+    "source_scanned_again": "All rows of a followed source are read once more: source, reason.",
     "plan_made": "The plan is written: operation_id, path, scanned, candidates, objects, bytes, held.",
     "batch_verified": "The direct read has looked at a batch: operation_id, objects, referenced.",
     "batch_backed_up": "A batch is durable in the vault and was read back: operation_id, objects, bytes.",
@@ -28,12 +29,21 @@ CATALOGUE: Mapping[str, str] = {
     "breaker_tripped": "A breaker holds the cycle: operation_id, code, subject, reason.",
     "breaker_acknowledged": "A person let a breaker pass: code, subject, reason.",
     "operation_recovered": "What a crash left open is settled: operation_id, deleted, resurrected.",
+    "follow_started": "The follower begins to keep the registry at the changes: sources.",
+    "changes_followed": "The registry has applied changes between two cycles: source, changes, position.",
+    "follow_waits": "Changes can't be followed at this moment; it is tried again: source, reason.",
+    "follow_lost": "Changes are lost; the next cycle reads anew, and holds: source, reason.",
+    "follow_paused": "The follower has given way; it goes on when it can: reason.",
     "gc_cycle_completed": "A collect ended well: operation_id, mode, deleted, duration.",
     "gc_cycle_failed": "A plan or a collect ended with an error: operation_id, error.",
     "drill_completed": "A drill has restored, compared and removed: operation_id, objects, problems, bytes.",
     "restore_completed": "A restore ended: operation_id, restored, skipped, errors, dry_run.",
 }
 """Name → when it is emitted, and with which data. A test checks that nothing else is emitted."""
+
+
+_QUIET = frozenset({"listing_progress", "changes_followed"})
+"""So frequent that only plugins are told."""
 
 
 def emit(hook: pluggy.HookRelay, log: FilteringBoundLogger, event: str, **data: Any) -> None:
@@ -44,6 +54,6 @@ def emit(hook: pluggy.HookRelay, log: FilteringBoundLogger, event: str, **data: 
     """
     if event not in CATALOGUE:
         raise KeyError(f"event {event} is not in the catalogue")
-    if event != "listing_progress":
+    if event not in _QUIET:
         log.info(event, **data)
     hook.s3gc_event(event=event, data=data)

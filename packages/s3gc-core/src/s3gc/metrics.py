@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from s3gc import journal_events
+from s3gc.abc import ReferenceSource
 from s3gc.capture import ChangeCapture
 from s3gc.config import scrub
 from s3gc.errors import SourceError
@@ -56,18 +57,26 @@ async def _capture(parts: Parts) -> dict[str, dict[str, Any]]:
     """By source that follows changes, how far it is behind and what its database keeps for it, now."""
     found: dict[str, dict[str, Any]] = {}
     for source in parts.sources:
+        if not source.follows_changes:
+            continue
+        one = found[source_name(source)] = await _behind(parts, source)
         if isinstance(source, ChangeCapture):
             try:
                 state = await source.capture_state()
             except SourceError as error:  # told as a number that isn't there: metrics come all the same
-                found[source_name(source)] = {"error": scrub(str(error), parts.config)}
+                one["error"] = scrub(str(error), parts.config)
             else:
-                found[source_name(source)] = {
-                    "ready": state.ready,
-                    "lag_bytes": state.lag_bytes,
-                    "held_bytes": state.held_bytes,
-                }
+                one |= {"ready": state.ready, "lag_bytes": state.lag_bytes, "held_bytes": state.held_bytes}
     return found
+
+
+async def _behind(parts: Parts, source: ReferenceSource) -> dict[str, Any]:
+    """Since when the registry may lack changes of a source."""
+    state = await parts.registry.references.state(source_name(source))
+    if state is None or state.synced is None or not state.followed:
+        return {"applied_at": None, "lag_seconds": None}
+    lag = (parts.clock.now() - state.synced).total_seconds()
+    return {"applied_at": state.synced.isoformat(), "lag_seconds": max(0.0, lag)}
 
 
 async def _last_checks(parts: Parts) -> dict[str, Any]:

@@ -221,6 +221,7 @@ class ChangeBatch:
     at: datetime | None = None  # when the newest was committed, by the source's clock
     emptied: Sequence[str] = ()  # tables that lost all rows (TRUNCATE), or that are told anew from here on
     again: bool = False  # at or before the position asked for: known already, and no news of any key
+    stale: str | None = None  # why rows went untold: too many are known, until all are scanned again
 
 
 @frozen

@@ -89,24 +89,24 @@ async def fences(parts: Parts, *, follow: bool = True, onward: bool = True) -> S
 async def _reach(parts: Parts, source: ReferenceSource, position: Position, synced: datetime) -> None:
     """Bring the registry to a fence, or note for the next cycle that it can't be."""
     try:
-        await _not_back(parts, position)
+        await not_back(parts, position)
         if source.follows_changes:
-            await _follow(parts, source, position, synced)
+            await follow_to(parts, source, position, synced)
     except PositionLost as error:
         await parts.registry.references.lose_position(position.source, str(error))
         raise
 
 
 async def _onward(parts: Parts, position: Position) -> None:
-    """As :func:`_not_back`, and the next cycle will tell of the loss."""
+    """As :func:`not_back`, and the next cycle will tell of the loss."""
     try:
-        await _not_back(parts, position)
+        await not_back(parts, position)
     except PositionLost as error:
         await parts.registry.references.lose_position(position.source, str(error))
         raise
 
 
-async def _not_back(parts: Parts, position: Position) -> None:
+async def not_back(parts: Parts, position: Position) -> None:
     """A source that stands before where the registry is has another history now."""
     state = await parts.registry.references.state(position.source)
     if state is None or state.ordinal is None or position.ordinal is None:
@@ -171,15 +171,36 @@ async def _sync_one(parts: Parts, source: ReferenceSource, *, going_on: bool = F
     state = await parts.registry.references.state(name)
     if state is not None and state.followed:
         try:
-            await _not_back(parts, position)
-            return Counted(position, total=await _follow(parts, source, position, synced))
+            await not_back(parts, position)
+            total = await follow_to(parts, source, position, synced)
+            if going_on or (why := await parts.registry.references.stale(name)) is None:
+                return Counted(position, total=total)
+            return await _scan_again(parts, source, why)
         except PositionLost as error:
             # The rows are read anew; what happened in between nobody knows. A breaker will tell.
             await parts.registry.references.lose_position(name, str(error))
     begun = evolve(await source.begin(), source=name)
     counted = await _scan(parts, source, begun, synced)
     position = await _fence(parts, source)
-    counted.total += await _follow(parts, source, position, synced)
+    counted.total += await follow_to(parts, source, position, synced)
+    return evolve(counted, position=position)
+
+
+async def _scan_again(parts: Parts, source: ReferenceSource, why: str) -> Counted:
+    """Read all rows of a source whose changes were all told, because some rows went without a word.
+
+    The place that was followed to is as good a beginning as any: what changes from there on is told again.
+    So every key keeps its grace, and one that is named no more begins it now.
+    """
+    name = source_name(source)
+    parts.emit("source_scanned_again", source=name, reason=why)
+    state = await parts.registry.references.state(name)
+    assert state is not None
+    synced = await parts.store.now()
+    begun = Position(name, state.position, state.ordinal)
+    counted = await _scan(parts, source, begun, state.synced or synced)
+    position = await _fence(parts, source)
+    counted.total += await follow_to(parts, source, position, synced)
     return evolve(counted, position=position)
 
 
@@ -213,8 +234,11 @@ def _sample(references: Sequence[Reference], samples: dict[Column, dict[str, set
             rows.setdefault(reference.row_id, set()).add(reference.key)
 
 
-async def _follow(parts: Parts, source: ReferenceSource, until: Position, synced: datetime) -> int:
-    """Apply all changes up to a fence. Returns how many rows changed.
+async def follow_to(parts: Parts, source: ReferenceSource, until: Position, synced: datetime | None) -> int:
+    """Apply all changes up to a position. Returns how many rows changed.
+
+    Args:
+        synced: a moment before the position was taken, by the store's clock, if it is known.
 
     Raises:
         PositionLost: they are not all to be had any more, or there is no position to follow from.
@@ -245,7 +269,8 @@ async def _follow(parts: Parts, source: ReferenceSource, until: Position, synced
         )
     if reached.ordinal is None or reached.ordinal < until.ordinal:
         raise SourceError(f"{name}: its changes ended at {reached.value}, before the fence at {until.value}")
-    await references.caught_up(name, synced)
+    if synced is not None:
+        await references.caught_up(name, synced)
     return count
 
 

@@ -21,10 +21,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("the server isn't installed: pip install 's3gc-fastapi[server]'", file=sys.stderr)
         return 2
 
+    from s3gc import process
     from s3gc.errors import ConfigError
     from s3gc_fastapi._service import config_of_service, create_service, log_as_json
 
     log_as_json()
+    process.tune()
     try:
         app = create_service(config_of_service())
     except ConfigError as error:

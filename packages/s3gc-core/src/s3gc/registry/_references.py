@@ -16,6 +16,7 @@ from s3gc.registry._keys import folder_hash, key_hash
 from s3gc.registry._times import micros, moment
 
 _CHUNK = 500  # values in one IN (…)
+_STALE = "stale:"  # in `meta`, with the source's name: why it must be scanned again
 
 
 @frozen
@@ -98,6 +99,7 @@ class References:
                 " ORDER BY col, row_id, key_hash"
             )
             _move(connection, source, position, at, followed)
+            connection.execute("DELETE FROM meta WHERE name = ?", (_STALE + source,))
             connection.execute("DROP INDEX scratch.staged")
 
         await self._database.run(work, writes=True)
@@ -132,6 +134,10 @@ class References:
                 change.add(one.table, one.row_id, one.references, one.columns, one.previous_row_id)
                 change.touch(key_hash(key) for key in one.named)
             change.flush()
+            if batch.stale is not None:
+                connection.execute(
+                    "INSERT OR REPLACE INTO meta VALUES (?, ?)", (_STALE + source, batch.stale)
+                )
             # `synced` stays: more batches of this catching-up may have happened since.
             connection.execute(
                 "UPDATE sources SET position = ?, ordinal = ? WHERE name = ?",
@@ -175,6 +181,15 @@ class References:
                 connection.execute("UPDATE sources SET lost = NULL WHERE name = ?", (source,))
 
         await self._database.run(work)
+
+    async def stale(self, source: str) -> str | None:
+        """Why too many of its rows are known, until they are scanned again."""
+
+        def work(connection: Connection) -> str | None:
+            row = connection.execute("SELECT value FROM meta WHERE name = ?", (_STALE + source,)).fetchone()
+            return None if row is None else str(row[0])
+
+        return await self._database.run(work)
 
     # ------------------------------------------------------------------ sources
 

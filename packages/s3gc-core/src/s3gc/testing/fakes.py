@@ -240,6 +240,14 @@ class FakeFollowingSource(ReferenceSource):
         self.rows.clear()
         self._commit([], emptied=["rows"])
 
+    def drop_rows(self, *row_ids: str) -> None:
+        """Rows go and the log doesn't tell them, only that some went: a dropped partition."""
+        for row_id in row_ids:
+            del self.rows[row_id]
+        self.number += 1
+        batch = ChangeBatch([], self._position(self.number), self._clock.now(), stale="a partition is gone")
+        self.log.append(_Committed(self.number, batch, dict(self.rows)))
+
     def _keys_of(self, row_id: str) -> list[str]:
         return [one.key for one in self.rows.get(row_id, ()) if not one.prefix]
 
@@ -305,7 +313,7 @@ class FakeFollowingSource(ReferenceSource):
         due = [one.batch for one in self.log if start < one.number <= end]
         while due:
             some = 1
-            while some < min(self.per_batch, len(due)) and not due[some].emptied:
+            while some < min(self.per_batch, len(due)) and not (due[some].emptied or due[some - 1].stale):
                 some += 1
             changes = [change for batch in due[:some] for change in batch.changes]
             yield evolve(due[some - 1], changes=changes, emptied=due[0].emptied)

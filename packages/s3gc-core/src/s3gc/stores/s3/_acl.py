@@ -91,7 +91,7 @@ class Acls:
         self._client = client
         self._lookup = lookup
         self._failed = failed
-        self._keep = keep
+        self.kept = keep
 
     async def read(self, key: str) -> str | None:
         """The grants beyond the owner's own, or None (also where nobody asked for them).
@@ -100,7 +100,7 @@ class Acls:
             PreconditionFailed: the object is gone.
             StoreError: they can't be read.
         """
-        return (await self._policy(key)).text if self._keep else None
+        return (await self._policy(key)).text if self.kept else None
 
     async def _policy(self, key: str) -> Policy:
         answer = (await self._client.request(Call("GET", key, query=_QUERY))).answer
@@ -116,7 +116,7 @@ class Acls:
         Raises:
             StoreError: it can't be given them; it is written, without.
         """
-        if not self._keep:
+        if not self.kept:
             get_logger(__name__).warning(
                 "acl_not_put_back", key=key, why='the store was opened without acl="keep"'
             )

@@ -59,10 +59,9 @@ class Checks:
     """Hashes a body while it is read, and says at its end what doesn't match."""
 
     def __init__(self, headers: Mapping[str, str], md5: str | None) -> None:
-        self._sums: list[tuple[str, _Sum, str]] = []
+        self._sums: list[tuple[str, _Sum, bytes | str]] = []
         if md5 is not None:
-            expected = base64.b64encode(bytes.fromhex(md5)).decode()
-            self._sums.append(("ETag", hashlib.md5(usedforsecurity=False), expected))
+            self._sums.append(("ETag", hashlib.md5(usedforsecurity=False), bytes.fromhex(md5)))
         # COMPOSITE: one of the parts' checksums, marked by -N (user guide, "Checking object integrity").
         if headers.get(f"{_PREFIX}type", "").upper() == "COMPOSITE":
             return
@@ -81,6 +80,7 @@ class Checks:
     def failed(self) -> str | None:
         """The name of the first that the bytes don't come to, or None."""
         for name, sum_, told in self._sums:
-            if base64.b64encode(sum_.digest()).decode() != told:
+            digest = sum_.digest()
+            if told != (digest if isinstance(told, bytes) else base64.b64encode(digest).decode()):
                 return name
         return None

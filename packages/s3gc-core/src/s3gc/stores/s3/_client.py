@@ -13,6 +13,7 @@ from attrs import frozen
 from s3gc.clock import Clock
 from s3gc.errors import StoreError
 from s3gc.stores.s3._errors import may_repeat, was_rejected
+from s3gc.stores.s3._lane import Plain
 from s3gc.stores.s3._options import S3Options
 from s3gc.stores.s3._transport import Answer, Call, Lost, NotSent, Transport
 
@@ -131,13 +132,17 @@ class Client:
             await backoff.pause()
 
     async def plain_answers(
-        self, wanted: Sequence[tuple[str, str]], headers: Mapping[str, str]
-    ) -> AsyncIterator[Sequence[tuple[int, Answer]]]:
-        """Read many small objects at once; answers in groups, as they come. What isn't plain is left out.
+        self,
+        wanted: Sequence[tuple[str, str]],
+        headers: Mapping[str, str],
+        then: Callable[[Sequence[tuple[int, Plain | None]]], Sequence[T]],
+    ) -> AsyncIterator[Sequence[T]]:
+        """Read many small objects at once; groups of answers, as they come.
 
         Args:
             wanted: of each its key, and its ETag as If-Match wants it.
             headers: what all these requests have besides.
+            then: what is made of a group, in the thread that has it. None stands for what isn't plain.
 
         Raises:
             AccessDenied, StoreError: there are no credentials, the store is closed.
@@ -145,9 +150,13 @@ class Client:
         run = self._transport.run(wanted, headers)
         if run is None:
             return
+
+        def step() -> Sequence[T] | None:
+            return then(group) if (group := run.group()) else None
+
         try:
-            while group := await self.in_thread(run.group, abandon=True):
-                yield [(index, Answer(200, *plain)) for index, plain in group if plain is not None]
+            while (group := await self.in_thread(step, abandon=True)) is not None:
+                yield group
         finally:
             run.stop()
 

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from functools import lru_cache
 from typing import Any
 from urllib.parse import quote
 
@@ -54,7 +55,9 @@ def read_attributes(headers: Mapping[str, str], key: str, tags: Mapping[str, str
     metadata = {name[len(_META) :]: value for name, value in headers.items() if name.startswith(_META)}
     fields = {field: headers.get(name) for field, name in _FIELDS.items()}
     for name, value in [*fields.items(), *metadata.items()]:
-        if value is not None and _SURROGATE.search(value + name):
+        if value is None or (value.isascii() and name.isascii()):
+            continue
+        if _SURROGATE.search(value + name):
             raise UnreadableObject(
                 f"the attribute {name!a} of {key!r} is not UTF-8: it can't be backed up exactly"
             )
@@ -135,9 +138,14 @@ def read_date(headers: Mapping[str, str], name: str, doing: str) -> datetime:
     """
     text = headers.get(name, "")
     try:
-        when = parsedate_to_datetime(text)
+        return _date(text)
     except ValueError:
         raise StoreError(f"could not {doing}: the answer's {name} is {text!r}, not a date") from None
+
+
+@lru_cache(1024)  # objects that were uploaded together are listed and read together
+def _date(text: str) -> datetime:
+    when = parsedate_to_datetime(text)
     return when.replace(tzinfo=UTC) if when.tzinfo is None else when.astimezone(UTC)
 
 
@@ -149,7 +157,7 @@ def read_info(headers: Mapping[str, str], key: str) -> ObjectInfo:
     """
     doing = f"read what {key!r} is"
     etag, size = bare_etag(headers.get("etag", "")), headers.get("content-length", "")
-    if not etag or not re.fullmatch(r"\d+", size):
+    if not etag or not (size.isascii() and size.isdecimal()):
         raise StoreError(f"could not {doing}: the answer has no ETag or no Content-Length")
     return ObjectInfo(
         key=key,

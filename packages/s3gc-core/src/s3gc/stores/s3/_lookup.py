@@ -79,10 +79,16 @@ class Lookup:
             permission += f" and kms:GenerateDataKey on {attributes.kms_key_id or 'its key'}"
         return self._failed(answer, f"write {key!r}", permission, unknown)
 
-    async def tags(self, key: str, headers: Mapping[str, str], counts: bool) -> dict[str, str]:
+    def tells_no_tags(self, headers: Mapping[str, str], counts: bool) -> bool:
+        """Whether the answer itself says that there are no tags."""
         told = headers.get("x-amz-tagging-count")
-        if not self._traits.has_tags or told == "0" or (told is None and counts and self._trust):
-            return {}  # "0" with an upload in parts: Ceph 16 lost the tags and has no XML about them
+        # "0" with an upload in parts: Ceph 16 lost the tags and has no XML about them
+        return not self._traits.has_tags or told == "0" or (told is None and counts and self._trust)
+
+    async def tags(self, key: str, headers: Mapping[str, str], counts: bool) -> dict[str, str]:
+        if self.tells_no_tags(headers, counts):
+            return {}
+        told = headers.get("x-amz-tagging-count")
         answer = (await self._client.request(Call("GET", key, query=(("tagging", None),)))).answer
         if answer.status == 200:
             tags = parse_tags(answer.body)

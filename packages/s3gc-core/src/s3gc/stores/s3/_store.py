@@ -5,14 +5,13 @@ from __future__ import annotations
 import random
 from collections.abc import AsyncIterable, AsyncIterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from datetime import datetime
 from functools import partial
 from typing import Literal
 
 from attrs import evolve
 
-from s3gc._pool import each
 from s3gc.abc import ObjectReader, ObjectStore, WholeObject
 from s3gc.clock import Clock, SystemClock
 from s3gc.errors import (
@@ -57,14 +56,12 @@ from s3gc.stores.s3._reader import S3Reader
 from s3gc.stores.s3._region import Region
 from s3gc.stores.s3._scan import Scanner
 from s3gc.stores.s3._signing import Credentials, Signer
+from s3gc.stores.s3._small import SmallReads
 from s3gc.stores.s3._tagging import Tagging
 from s3gc.stores.s3._traits import Condition, Traits
 from s3gc.stores.s3._transport import Answer, Call, Transport
 from s3gc.stores.s3._upload import Upload
 from s3gc.stores.s3._xml import bare_etag
-
-_READERS = 8
-"""Small objects of one group whose tags are asked for at once."""
 
 
 class S3Store(ObjectStore):
@@ -292,6 +289,12 @@ class S3Store(ObjectStore):
 
     async def _opened(self, answer: Answer, key: str, if_match: str | None) -> S3Reader:
         """What an answer to GET brings."""
+        info, checks = self._told(answer, key, if_match)
+        attributes = await self._attributes(answer, key)
+        return S3Reader(self._client, answer, info, attributes, checks, self._ahead)
+
+    def _told(self, answer: Answer, key: str, if_match: str | None) -> tuple[ObjectInfo, Checks]:
+        """The object, and what its bytes must come to."""
         if answer.status != 200:
             if self._lookup.is_missing(answer):
                 raise PreconditionFailed(f"there is no object {key!r} in bucket {self.bucket!r}")
@@ -299,31 +302,27 @@ class S3Store(ObjectStore):
         info = read_info(answer.headers, key)
         if if_match is not None and info.etag != bare_etag(if_match):
             raise PreconditionFailed(f"{key!r} has the ETag {info.etag!r} now, not {if_match!r}")
+        verify = self._options.verify_md5 and self._traits.md5_etags
+        return info, Checks(answer.headers, md5_of(answer.headers) if verify else None)
+
+    async def _attributes(self, answer: Answer, key: str) -> ObjectAttributes:
         tags = await self._lookup.tags(key, answer.headers, self._traits.counts_tags_on_get)
         acl = await self._acls.read(key)
-        attributes = evolve(read_attributes(answer.headers, key, tags), acl=acl)
-        verify = self._options.verify_md5 and self._traits.md5_etags
-        checks = Checks(answer.headers, md5_of(answer.headers) if verify else None)
-        return S3Reader(self._client, answer, info, attributes, checks, self._ahead)
+        return evolve(read_attributes(answer.headers, key, tags), acl=acl)
+
+    def _complete(self, answer: Answer) -> bool:
+        """Whether :meth:`_attributes` would ask for nothing, and find neither tags nor an ACL."""
+        return not self._acls.kept and self._lookup.tells_no_tags(
+            answer.headers, self._traits.counts_tags_on_get
+        )
 
     async def get_small(self, objects: Sequence[ObjectInfo]) -> AsyncIterator[Sequence[WholeObject]]:
         """Over connections of their own, a multiple of ``max_connections``; see ``_lane.py``."""
         small = [one for one in objects if one.size <= MOST_BYTES and self.can_address(one.key)]
-        wanted = [(one.key, quoted_etag(one.etag)) for one in small]
-        async with aclosing(self._client.plain_answers(wanted, CHECKSUM_MODE)) as groups:  # type: ignore[type-var]
+        reads = SmallReads(self._client, self._told, self._complete, self._attributes)
+        async with aclosing(reads.read(small)) as groups:  # type: ignore[type-var]
             async for group in groups:
-                found: list[WholeObject] = []
-
-                async def read(item: tuple[int, Answer], found: list[WholeObject] = found) -> None:
-                    listed, answer = small[item[0]], item[1]
-                    with suppress(StoreError):  # not here: `get` asks again and tells
-                        reader = await self._opened(answer, listed.key, listed.etag)
-                        data = b"".join([chunk async for chunk in reader.chunks()])
-                        found.append(WholeObject(listed, reader.info, reader.attributes, data))
-
-                # Most need nothing more from the store; the few that do (tags) wait side by side.
-                await each(group, read, workers=_READERS)
-                yield found
+                yield group
 
     # ----------------------------------------------------------------- write
 

@@ -1,0 +1,70 @@
+"""Rows read by their key: the scan in chunks, and rows that must be read again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from s3gc.model import Reference
+from s3gc.resolver import Resolver
+from s3gc.sources.capture import BatchReader, ChunkReader, TableQuery, row_id
+from s3gc_cdc_mysql._assemble import Again
+from s3gc_cdc_mysql.catalogue import TableInfo, quoted
+from s3gc_cdc_mysql.flavour import fetch
+
+_TOGETHER = 500  # rows that one statement reads again
+
+
+class TableReader(ChunkReader):
+    """Reads one table by its key."""
+
+    def __init__(self, table: TableInfo, resolver: Resolver, chunk_rows: int) -> None:
+        super().__init__(_query(table), resolver, chunk_rows)
+        self._keys = [f"t.{quoted(column.name)}" for column in table.key]
+
+    async def _rows(
+        self, connection: Any, after: Sequence[Any] | None, limit: int
+    ) -> Sequence[Sequence[Any]]:
+        # Written out, for the server finds no range for a comparison of tuples.
+        where, parameters = "", []
+        if after is not None:
+            steps = []
+            for at, key in enumerate(self._keys):
+                equal = [f"{before} = %s" for before in self._keys[:at]]
+                steps.append(f"({' AND '.join([*equal, f'{key} > %s'])})")
+                parameters += after[: at + 1]
+            where = f"WHERE {' OR '.join(steps)} "
+        sql = f"{_escaped(self._query.sql)} {where}ORDER BY {', '.join(self._keys)} LIMIT {limit}"
+        return await fetch(connection, sql, *parameters)
+
+
+async def read_again(
+    connection: Any, table: TableInfo, rows: Sequence[Again], resolver: Resolver
+) -> dict[str, list[Reference]]:
+    """What rows name now, by row id, in a view that sees the transactions that spoke of them."""
+    batches = BatchReader(resolver, None)
+    query = _query(table)
+    width = len(table.key)
+    one = " AND ".join(f"t.{quoted(column.name)} = %s" for column in table.key)
+    found: dict[str, list[Reference]] = {}
+    for start in range(0, len(rows), _TOGETHER):
+        some = rows[start : start + _TOGETHER]
+        sql = f"{_escaped(query.sql)} WHERE {' OR '.join(f'({one})' for _ in some)}"
+        got = await fetch(connection, sql, *(value for row in some for value in row.key))
+        for read in got:
+            found[row_id(read, width)] = []
+        for reference in batches.of(query, got).references:
+            found[reference.row_id].append(reference)
+    return found
+
+
+def _query(table: TableInfo) -> TableQuery:
+    selected = ", ".join(f"t.{quoted(column.name)}" for column in (*table.key, *table.columns))
+    uuids = frozenset(at for at, column in enumerate(table.columns) if column.data_type == "uuid")
+    sql = f"SELECT {selected} FROM {quoted(table.database, table.name)} AS t"
+    return TableQuery(table.tracked, sql, len(table.key), uuids)
+
+
+def _escaped(sql: str) -> str:
+    """As part of a statement with parameters."""
+    return sql.replace("%", "%%")
