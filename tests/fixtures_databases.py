@@ -23,7 +23,7 @@ from typing import Any
 import pytest
 from attrs import frozen
 
-__all__ = ["mariadb_server", "mariadb_url", "postgres_server", "postgres_url", "run_postgres"]
+__all__ = ["mariadb_server", "mariadb_url", "postgres_server", "postgres_url", "run_mariadb", "run_postgres"]
 
 START_SECONDS = 90
 _numbers = itertools.count(1)
@@ -78,6 +78,28 @@ class Process:
             self.running.wait(10)
 
 
+class MariadbProcess(Process):
+    """A MariaDB, which may be stopped and started again on the same data."""
+
+    def _accepting(self) -> None:
+        """It listens once it has recovered."""
+
+    def stop(self) -> bool:
+        """In order. Whether a minute was enough."""
+        self.running.terminate()
+        try:
+            self.running.wait(60)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            return False
+        return True
+
+    def kill(self) -> None:
+        """A crash."""
+        self.running.kill()
+        self.running.wait(10)
+
+
 @frozen
 class Server:
     """A running database server. ``admin`` runs SQL as its superuser and returns the output."""
@@ -87,7 +109,7 @@ class Server:
     client: Sequence[str]  # the command that reads SQL from standard input
     demote: dict[str, Any]
     directory: Path
-    process: Process | None = None  # of a PostgreSQL
+    process: Process | None = None
 
     def admin(self, sql: str, *, database: str = "") -> str:
         command = [*self.client, *([database] if database else [])]
@@ -150,16 +172,6 @@ def _wait(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
         else:
             return
     pytest.fail(f"the database server didn't start: {log.read_text(errors='replace')[-2000:]}", pytrace=False)
-
-
-def _stop(process: subprocess.Popen[bytes], directory: Path) -> None:
-    process.terminate() if directory.name.startswith("s3gc-my") else process.send_signal(2)
-    try:
-        process.wait(30)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait(10)
-    shutil.rmtree(directory, ignore_errors=True)
 
 
 @contextmanager
@@ -232,9 +244,9 @@ def _at(server: Server, url: str) -> Server:
     return Server(server.port, server.password, [*server.client[:-1], url], server.demote, server.directory)
 
 
-@pytest.fixture(scope="session")
-def mariadb_server() -> Iterator[Server]:
-    """MariaDB with a row-based binlog of full metadata, on loopback; superuser ``s3gc_admin``."""
+@contextmanager
+def run_mariadb(**changed: object) -> Iterator[Server]:
+    """Start a MariaDB of its own. ``changed`` are further settings, by their names with underscores."""
     install, daemon, client = _program("mariadb-install-db"), _program("mariadbd"), _program("mariadb")
     demote = _demote("mysql")
     directory = _directory("s3gc-my-", demote)
@@ -247,7 +259,7 @@ def mariadb_server() -> Iterator[Server]:
     if made.returncode:
         pytest.fail(f"mariadb-install-db: {made.stderr[-2000:]}", pytrace=False)
     (directory / "init.sql").write_text(
-        f"CREATE USER s3gc_admin@'127.0.0.1' IDENTIFIED BY '{password}';\n"
+        f"CREATE USER IF NOT EXISTS s3gc_admin@'127.0.0.1' IDENTIFIED BY '{password}';\n"
         "GRANT ALL PRIVILEGES ON *.* TO s3gc_admin@'127.0.0.1' WITH GRANT OPTION;\n"
     )
     os.chmod(directory / "init.sql", 0o644)
@@ -257,15 +269,15 @@ def mariadb_server() -> Iterator[Server]:
         "pid-file": directory / "pid", "init-file": directory / "init.sql", "log-bin": data / "binlog",
         "binlog-format": "ROW", "binlog-row-metadata": "FULL", "server-id": 1,
         "innodb-flush-log-at-trx-commit": 0, "innodb-buffer-pool-size": "64M",
-        "character-set-server": "utf8mb4",
+        "character-set-server": "utf8mb4", **{k.replace("_", "-"): v for k, v in changed.items()},
     }  # fmt: skip
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            [daemon, "--no-defaults", "--skip-name-resolve", *(f"--{k}={v}" for k, v in options.items())],
-            stdout=output, stderr=output, cwd=directory, **demote,
-        )  # fmt: skip
     try:
-        _wait(process, port, log)
+        process = MariadbProcess(
+            [daemon, "--no-defaults", "--skip-name-resolve", *(f"--{k}={v}" for k, v in options.items())],
+            port,
+            log,
+            demote,
+        )
         command = [
             client,
             "--no-defaults",
@@ -275,9 +287,19 @@ def mariadb_server() -> Iterator[Server]:
             f"-p{password}",
             "-BN",
         ]
-        yield Server(port, password, command, demote, directory)
+        try:
+            yield Server(port, password, command, demote, directory, process)
+        finally:
+            process.stop()
     finally:
-        _stop(process, directory)
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def mariadb_server() -> Iterator[Server]:
+    """MariaDB with a row-based binlog of full metadata, on loopback; superuser ``s3gc_admin``."""
+    with run_mariadb() as server:
+        yield server
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from attrs import Factory, define, evolve, frozen
@@ -13,7 +13,7 @@ from s3gc.model import Reference, RowChange
 from s3gc.resolver import Resolver
 from s3gc.sources.capture import FolderReader, row_id
 from s3gc_cdc_mysql._statements import Kind, Meaning, Statements
-from s3gc_cdc_mysql.catalogue import ColumnInfo, TableInfo, Watched
+from s3gc_cdc_mysql.catalogue import TableInfo, Watched
 from s3gc_cdc_mysql.events import (
     ABSENT,
     BinlogError,
@@ -41,10 +41,8 @@ from s3gc_cdc_mysql.position import Gtids, LogPlace, MariadbGtids, MysqlGtids, P
 BATCH = 10_000
 """Changes of one batch; a larger transaction is told in several."""
 
-PREPARED = 100
-"""XA transactions whose rows are kept until they are committed; of more, their tables are read anew."""
-
-Read = Callable[[Value], object]
+MOST_HELD = 200_000
+"""Changes of XA transactions that are kept until these are committed."""
 
 
 @frozen
@@ -64,6 +62,7 @@ class Gathered:
     changes: list[RowChange] = Factory(list)
     emptied: list[str] = Factory(list)
     again: list[Again] = Factory(list)
+    stale: str | None = None
     place: Place | None = None
     at: datetime | None = None
 
@@ -76,8 +75,7 @@ class _Plan:
     number: int
     spec: str
     key: Sequence[int]  # numbers in an image
-    key_reads: Sequence[Read | None]
-    columns: Sequence[tuple[int, str, Read | None, bool]]  # (number in an image, as written, reader, folders)
+    columns: Sequence[tuple[int, str, bool]]  # (number in an image, as written, folders)
 
 
 @define
@@ -90,8 +88,8 @@ class _Group:
     completed: bytes | None = None
     single: bool = False  # one statement, no commit
     open: bool = False
-    told: set[int] = Factory(set)  # tables of which some of its rows were told already
-    stale: set[int] = Factory(set)
+    told: bool = False  # some of its rows were told already
+    stale: set[str] = Factory(set)  # tables of which rows went without a word
     gtid: MariadbGtid | MysqlGtid | None = None
 
 
@@ -139,10 +137,9 @@ class Assembler:
         self._place = place
         self._log = place.log
         self._gtids = place.gtids
-        self._stale = place.stale
         self._group: _Group | None = None
         self._happened = 0  # when the newest transaction was committed, seconds since 1970
-        self._prepared: dict[bytes, list[RowChange] | frozenset[int]] = {}
+        self._prepared: dict[bytes, tuple[list[RowChange], list[Again]]] = {}
         # The file that is read, and how the one before it ended.
         self._file = place.log.file
         self._born = {place.log.file: place.born}
@@ -152,9 +149,9 @@ class Assembler:
     @property
     def place(self) -> Place:
         """The end of the last transaction that was told whole."""
-        if self._place.log != self._log or self._place.stale != self._stale:
+        if self._place.log != self._log:
             born = self._born.get(self._log.file, 0)
-            self._place = evolve(self._place, log=self._log, born=born, gtids=self._gtids, stale=self._stale)
+            self._place = evolve(self._place, log=self._log, born=born, gtids=self._gtids, looked=True)
         return self._place
 
     def towards(self, until: Place) -> None:
@@ -167,10 +164,6 @@ class Assembler:
         self.reached = False
         self._differ(self.place.prints.differences(until.prints, self._names, storage=False))
         self._look()
-
-    def read_anew(self) -> None:
-        """The stale tables were told anew."""
-        self._stale = frozenset()
 
     def _differ(self, differences: Sequence[str]) -> None:
         if differences:
@@ -262,23 +255,21 @@ class Assembler:
         """Whether the fence was reached."""
         if self.reached or self._until is None or not self._log.at_least(self._until.log):
             return
-        prints = self._until.prints
-        self._differ(self._place.prints.differences(prints, self._names, storage=True))
-        self._place = evolve(self.place, prints=prints)
+        if self._until.looked:
+            prints = self._until.prints
+            self._differ(self._place.prints.differences(prints, self._names, storage=True))
+            self._place = evolve(self.place, prints=prints)
         self.reached = True
         self._flush()
 
     def _flush(self) -> None:
         whole, self._gathering = self._gathering, Gathered()
         if self._group is not None:
-            self._group.told |= self._touched(whole.changes[self._group.began :])
+            self._group.told = self._group.told or len(whole.changes) > self._group.began
             self._group.began = 0
         whole.place = self.place
         whole.at = datetime.fromtimestamp(self._happened, UTC) if self._happened else None
         self.ready.append(whole)
-
-    def _touched(self, changes: Sequence[RowChange]) -> set[int]:
-        return {self._names.index(name) for name in {change.table for change in changes}}
 
     # ------------------------------------------------------------------ transactions
 
@@ -333,18 +324,31 @@ class Assembler:
         self._move(event.header.next_position)
         self._gtids = _with(self._gtids, group.gtid)
         if group.stale:
-            self._stale |= group.stale
+            self._gathering.stale = (
+                f"{self._name}: rows of {', '.join(sorted(group.stale))} went, or lost values, with rows that "
+                "their foreign keys refer to"
+            )
         self._look()
         if not self.reached and len(self._gathering.changes) >= self._batch:
             self._flush()
 
     def _undo(self, group: _Group) -> None:
-        """It didn't come to pass. What was told of it already is told again, from the tables."""
-        del self._gathering.changes[group.began :]
-        self._gathering.again = [one for one in self._gathering.again if one.change < group.began]
+        """It didn't come to pass."""
         if group.told:
-            self._stale |= group.told
-            group.told = set()
+            raise PositionLost(
+                f"{self._name}: a large transaction, of which a part was told already, was never committed "
+                f"(after {self._log})"
+            )
+        self._take_back(group)
+
+    def _take_back(self, group: _Group) -> tuple[list[RowChange], list[Again]]:
+        """Its changes, which are gathered no more."""
+        gathered, began = self._gathering, group.began
+        changes = gathered.changes[began:]
+        again = [evolve(one, change=one.change - began) for one in gathered.again if one.change >= began]
+        del gathered.changes[began:]
+        gathered.again = [one for one in gathered.again if one.change < began]
+        return changes, again
 
     def _prepare(self, event: XaPrepare) -> None:
         """An XA transaction rests until it is committed: its rows aren't there yet."""
@@ -352,13 +356,12 @@ class Assembler:
         if group is None:
             raise BinlogError(f"{self._name}: a transaction is prepared that never began at {self._log}")
         if not event.one_phase:
-            changes = self._gathering.changes[group.began :]
-            touched = frozenset(self._touched(changes) | group.stale)
-            unclear = bool(group.stale) or len(self._prepared) >= PREPARED
-            unclear = unclear or any(one.change >= group.began for one in self._gathering.again)
-            self._undo(group)
-            group.stale = set()
-            self._prepared[group.prepared or event.xid] = touched if unclear else changes
+            if group.stale or sum(len(changes) for changes, _ in self._prepared.values()) > MOST_HELD:
+                raise PositionLost(
+                    f"{self._name}: a prepared transaction (XA) is too large to be kept until it is "
+                    "committed, or takes rows along by foreign keys"
+                )
+            self._prepared[group.prepared or event.xid] = self._take_back(group)
         self._end(event)
 
     def _completed(self, group: _Group, *, committed: bool) -> None:
@@ -366,12 +369,15 @@ class Assembler:
         kept = None if group.completed is None else self._prepared.pop(group.completed, None)
         if not committed:
             return
-        if isinstance(kept, list):
-            self._gathering.changes.extend(kept)
-        elif kept is not None:
-            group.stale |= kept
-        else:  # prepared before this process began to follow
-            group.stale |= set(range(len(self._names)))
+        if kept is None:
+            raise PositionLost(
+                f"{self._name}: a prepared transaction (XA) was committed whose rows were told before "
+                "following began"
+            )
+        changes, again = kept
+        at = len(self._gathering.changes)
+        self._gathering.changes.extend(changes)
+        self._gathering.again.extend(evolve(one, change=one.change + at) for one in again)
 
     def _truncate(self, meaning: Meaning) -> None:
         for name in meaning.tables:
@@ -390,7 +396,8 @@ class Assembler:
         name = (event.table.database, event.table.name)
         watched = self._watched.get(name)
         if watched is not None:
-            group.stale |= _taken_along(watched, event)
+            if isinstance(event, Delete):
+                group.stale |= {self._names[number] for number in watched.tables}
         if name not in self._tables:
             return
         key = (id(event.table), event.columns)
@@ -404,8 +411,8 @@ class Assembler:
             for image in event.rows:
                 identity = self._identity(plan, image)
                 references, unknown = self._references(plan, image, None, identity)
-                if unknown:
-                    raise BinlogError(f"{self._name}: a new row of {plan.spec} came without all values")
+                if unknown:  # MINIMAL: a column that wasn't named has its default, which may be a reference
+                    self._read(plan, image, event)
                 changes.append(RowChange(plan.spec, identity, references))
         elif isinstance(event, Delete):
             changes.extend(RowChange(plan.spec, self._identity(plan, image)) for image in event.rows)
@@ -413,12 +420,11 @@ class Assembler:
             assert isinstance(event, Update)
             for before, after in event.rows:
                 self._update(plan, before, after, event)
-        if len(changes) - (group.began if group.xa else 0) >= self._batch:
-            if group.xa:  # nobody may see its rows yet
-                group.stale |= self._touched(changes[group.began :])
-                self._undo(group)
-            else:
-                self._flush()
+        if group.xa:  # nobody may see its rows yet
+            if len(changes) - group.began > MOST_HELD:
+                raise PositionLost(f"{self._name}: a transaction by XA is too large to be kept")
+        elif len(changes) >= self._batch:
+            self._flush()
 
     def _plan(self, event: Rows) -> _Plan:
         number, table = self._tables[event.table.database, event.table.name]
@@ -439,9 +445,8 @@ class Assembler:
             number,
             spec,
             [at[column.name] for column in table.key],
-            [reader(column) for column in table.key],
             [
-                (at[column.name], written, reader(column), place in table.tracked.folders)
+                (at[column.name], written, place in table.tracked.folders)
                 for place, ((written, _), column) in enumerate(
                     zip(table.tracked.columns, table.columns, strict=True)
                 )
@@ -458,34 +463,35 @@ class Assembler:
         references, unknown = self._references(plan, after, before, identity)
         columns = None
         if unknown:
-            columns = frozenset(name for _, name, _, _ in plan.columns if name not in unknown)
+            columns = frozenset(name for _, name, _ in plan.columns if name not in unknown)
             if previous != identity:
                 # The registry may know the row under neither id yet, so it has no old references to move.
-                log = self._log if self._log.file == self._file else LogPlace(self._file, 0)
-                self._gathering.again.append(
-                    Again(
-                        len(changes),
-                        plan.number,
-                        [whole[at] for at in plan.key],
-                        log.moved(event.header.next_position),
-                    )
-                )
+                self._read(plan, whole, event)
         changes.append(
             RowChange(plan.spec, identity, references, columns, None if previous == identity else previous)
         )
 
+    def _read(self, plan: _Plan, image: Image, event: Rows) -> None:
+        """The change that is added next tells less than all values: its row has to be read."""
+        log = self._log if self._log.file == self._file else LogPlace(self._file, 0)
+        self._gathering.again.append(
+            Again(
+                len(self._gathering.changes),
+                plan.number,
+                [image[at] for at in plan.key],
+                log.moved(event.header.next_position),
+            )
+        )
+
     def _identity(self, plan: _Plan, image: Image) -> str:
         key = plan.key
-        if len(key) == 1 and plan.key_reads[0] is None:
+        if len(key) == 1:
             value = image[key[0]]
             if type(value) is int:
                 return str(value)
-        values = []
-        for at, read in zip(key, plan.key_reads, strict=True):
-            value = image[at]
-            if value is ABSENT or value is None:
-                raise BinlogError(f"{self._name}: a change of {plan.spec} came without its key")
-            values.append(value if read is None else read(value))
+        values = [image[at] for at in key]
+        if any(value is ABSENT or value is None for value in values):
+            raise BinlogError(f"{self._name}: a change of {plan.spec} came without its key")
         return row_id(values, len(values))
 
     def _references(
@@ -495,7 +501,7 @@ class Assembler:
         found: list[Reference] = []
         unknown: Sequence[str] = ()
         spec = plan.spec
-        for at, name, read, is_folder in plan.columns:
+        for at, name, is_folder in plan.columns:
             value = image[at]
             if value is ABSENT:
                 value = ABSENT if before is None else before[at]
@@ -504,7 +510,7 @@ class Assembler:
                     continue
             if value is None or value == "" or value == b"":
                 continue
-            keys = self._resolve(value if read is None else read(value))
+            keys = self._resolve(value)
             for key in keys:
                 found.append(Reference(key, spec, identity, name))
             if is_folder:
@@ -513,28 +519,9 @@ class Assembler:
         return found, unknown
 
 
-def _taken_along(watched: Watched, event: Rows) -> set[int]:
-    """Tables of which rows went or changed with these rows, without a word in the log."""
-    if isinstance(event, Delete):
-        return set(watched.deleting)
-    if not isinstance(event, Update) or not watched.updating:
-        return set()
-    names = [event.table.columns[index].name for index in event.columns]
-    at = [n for n, name in enumerate(names) if name is None or name in watched.columns]
-    for before, after in event.rows:
-        if any(after[n] is not ABSENT and after[n] != before[n] for n in at):
-            return set(watched.updating)
-    return set()
-
-
 def _with(gtids: Gtids, event: MariadbGtid | MysqlGtid | None) -> Gtids:
     if isinstance(event, MariadbGtid) and isinstance(gtids, MariadbGtids):
         return gtids.having(*event.gtid)
     if isinstance(event, MysqlGtid) and event.source is not None and isinstance(gtids, MysqlGtids):
         return gtids.having(event.source, event.tag, event.sequence)
     return gtids
-
-
-def reader(column: ColumnInfo) -> Read | None:
-    """What makes of a value of the log the one that the direct read gets; None if it is that already."""
-    return None

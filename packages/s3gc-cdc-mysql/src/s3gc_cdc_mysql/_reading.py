@@ -26,7 +26,8 @@ class TableReader(ChunkReader):
         self, connection: Any, after: Sequence[Any] | None, limit: int
     ) -> Sequence[Sequence[Any]]:
         # Written out, for the server finds no range for a comparison of tuples.
-        where, parameters = "", []
+        where = ""
+        parameters: list[Any] = []
         if after is not None:
             steps = []
             for at, key in enumerate(self._keys):
@@ -60,9 +61,8 @@ async def read_again(
 
 def _query(table: TableInfo) -> TableQuery:
     selected = ", ".join(f"t.{quoted(column.name)}" for column in (*table.key, *table.columns))
-    uuids = frozenset(at for at, column in enumerate(table.columns) if column.data_type == "uuid")
     sql = f"SELECT {selected} FROM {quoted(table.database, table.name)} AS t"
-    return TableQuery(table.tracked, sql, len(table.key), uuids)
+    return TableQuery(table.tracked, sql, len(table.key))
 
 
 def _escaped(sql: str) -> str:

@@ -1,4 +1,4 @@
-"""What the server says of itself, of the tracked tables, and of the tables whose changes take rows of them along."""
+"""What the server says of itself, of the tracked tables, and of those whose changes take rows of them along."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from s3gc_cdc_mysql.flavour import Flavour, ForeignKey, fetch, flavour_of
 from s3gc_cdc_mysql.position import Fingerprint, TablePrint
 
 _VARIABLES = """
-log_bin binlog_format binlog_row_image binlog_row_metadata binlog_row_value_options server_id server_uuid server_uid
-innodb_flush_log_at_trx_commit sync_binlog gtid_mode expire_logs_days binlog_expire_logs_seconds log_bin_compress
-binlog_transaction_compression max_binlog_size lower_case_table_names binlog_do_db binlog_ignore_db
+log_bin binlog_format binlog_row_image binlog_row_metadata binlog_row_value_options server_id server_uuid
+server_uid innodb_flush_log_at_trx_commit sync_binlog gtid_mode expire_logs_days binlog_expire_logs_seconds
+log_bin_compress binlog_transaction_compression max_binlog_size lower_case_table_names binlog_do_db binlog_ignore_db
 """
 _TABLES = """
 SELECT table_name, table_type, engine, table_collation, create_options FROM information_schema.tables
 WHERE table_schema = %s
 """
 _COLUMNS = """
-SELECT table_name, column_name, ordinal_position, data_type, column_type, character_set_name, collation_name, extra,
-    generation_expression
+SELECT table_name, column_name, ordinal_position, data_type, column_type, character_set_name, collation_name,
+    extra, generation_expression
 FROM information_schema.columns WHERE table_schema = %s AND table_name = %s ORDER BY ordinal_position
 """
 _KEY = """
@@ -48,13 +48,11 @@ class ColumnInfo:
 
 @frozen
 class Watched:
-    """A table whose changes take rows of tracked tables along, without a word in the log."""
+    """A table whose deleted rows take rows or values of tracked tables along, without a word in the log."""
 
     database: str
     name: str
-    columns: frozenset[str]  # a change of these does
-    deleting: frozenset[int]  # numbers of the tracked tables, when one of its rows goes
-    updating: frozenset[int]  # when one of these columns changes
+    tables: frozenset[int]  # numbers of the tracked ones
 
 
 @frozen
@@ -70,12 +68,13 @@ class TableInfo:
     key: Sequence[ColumnInfo]
     columns: Sequence[ColumnInfo]  # the tracked ones, in order
     storage: Sequence[int]
-    above: Sequence[str]  # how foreign keys lead here, printed
+    above: Sequence[ForeignKey]  # by which changes of other tables reach its rows
 
     def prints(self) -> TablePrint:
         shape = digest(
             self.database, self.name, self.kind, self.engine,
-            [(c.number, c.name, c.type, c.charset, c.generated) for c in (*self.key, *self.columns)], self.above,
+            [(c.number, c.name, c.type, c.charset, c.generated) for c in (*self.key, *self.columns)],
+            self.above,
         )  # fmt: skip
         return TablePrint(shape, digest(self.storage))
 
@@ -85,6 +84,7 @@ class Server:
     """The server as far as change capture needs it."""
 
     flavour: Flavour
+    version: str
     variables: dict[str, str]
     user: str
     database: str
@@ -160,6 +160,7 @@ async def load(connection: Any, tracked: Sequence[TrackedTable]) -> Catalogue:
     flavour = flavour_of(str(version))
     server = Server(
         flavour,
+        str(version),
         await variables(connection),
         str(user),
         str(database or ""),
@@ -170,7 +171,7 @@ async def load(connection: Any, tracked: Sequence[TrackedTable]) -> Catalogue:
     tables: list[TableInfo | str] = []
     for table in tracked:
         tables.append(await _table(connection, table, server.database, keys, storage))
-    return Catalogue(server, tables, watched(keys, tables))
+    return Catalogue(server, tables, watched(tables))
 
 
 async def _table(
@@ -206,7 +207,7 @@ async def _table(
     key = [infos[str(column)] for of, column in await fetch(connection, _KEY, database, name) if of == name]
     columns = [infos[column] for _, column in tracked.columns]
     mattering = {column.name for column in (*key, *columns)}
-    above = sorted(repr(fk) for fk in _leading((database, name), mattering, keys))
+    above = sorted(_leading((database, name), mattering, keys), key=repr)
     return TableInfo(
         tracked, database, name, str(kind), str(engine or ""),
         "VERSIONED" in f"{kind} {options}".upper(), key, columns, storage.get((database, name), []), above,
@@ -236,21 +237,12 @@ def _leading(child: tuple[str, str], columns: set[str], keys: Sequence[ForeignKe
     return found
 
 
-def watched(keys: Sequence[ForeignKey], tables: Sequence[TableInfo | str]) -> list[Watched]:
+def watched(tables: Sequence[TableInfo | str]) -> list[Watched]:
     """The tables above the tracked ones."""
-    found: dict[tuple[str, str], tuple[set[str], set[int], set[int]]] = {}
+    found: dict[tuple[str, str], set[int]] = {}
     for number, table in enumerate(tables):
-        if isinstance(table, str):
-            continue
-        mattering = {column.name for column in (*table.key, *table.columns)}
-        for key in _leading((table.database, table.name), mattering, keys):
-            columns, deleting, updating = found.setdefault(key.parent, (set(), set(), set()))
-            if key.deletes or key.nulls:
-                deleting.add(number)
-            if key.updates:
-                updating.add(number)
-                columns.update(parent for _, parent in key.columns)
-    return [
-        Watched(*name, frozenset(columns), frozenset(deleting), frozenset(updating))
-        for name, (columns, deleting, updating) in sorted(found.items())
-    ]
+        if not isinstance(table, str):
+            for key in table.above:
+                if key.deletes or key.nulls:
+                    found.setdefault(key.parent, set()).add(number)
+    return [Watched(*name, frozenset(numbers)) for name, numbers in sorted(found.items())]

@@ -9,7 +9,6 @@ from __future__ import annotations
 import abc
 import asyncio
 import time
-from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import pymysql
@@ -24,7 +23,12 @@ _POLL_SECONDS = 0.02
 _STALE_SECONDS = 0.11  # InnoDB answers from a cache that it renews after 0.1 s without readers
 _CASCADE, _NULL, _UPDATE_CASCADE, _UPDATE_NULL = 1, 2, 4, 8  # TYPE of InnoDB's foreign keys
 
+# InnoDB has names as they are in the file system: database/table, and a partition's after #P#.
 _DECODED = "CONVERT(CONVERT(CAST({} AS BINARY) USING filename) USING utf8mb4)"
+_DATABASE = _DECODED.format("SUBSTRING_INDEX({0}, '/', 1)")
+_TABLE = _DECODED.format(
+    "SUBSTRING_INDEX(SUBSTRING_INDEX(SUBSTRING_INDEX({0}, '/', -1), '#P#', 1), '#p#', 1)"
+)
 # Transactions that have written; one that only reads has no number of its own.
 _OPEN = """
 SELECT CAST(trx_id AS CHAR) FROM information_schema.innodb_trx
@@ -125,24 +129,26 @@ class Flavour(abc.ABC):
 
     async def foreign_keys(self, connection: Any) -> list[ForeignKey]:
         """All foreign keys of the server that do something, whoever may see their tables."""
-        child, parent = _DECODED.format("f.FOR_NAME"), _DECODED.format("f.REF_NAME")
         rows = await self._catalogue(
             connection,
-            f"SELECT f.ID, {child}, {parent}, f.TYPE, c.FOR_COL_NAME, c.REF_COL_NAME "
+            f"SELECT f.ID, {_DATABASE.format('f.FOR_NAME')}, {_TABLE.format('f.FOR_NAME')}, "
+            f"{_DATABASE.format('f.REF_NAME')}, {_TABLE.format('f.REF_NAME')}, "
+            "f.TYPE, c.FOR_COL_NAME, c.REF_COL_NAME "
             f"FROM information_schema.{self.foreign_table} f "
             f"JOIN information_schema.{self.foreign_columns} c ON c.ID = f.ID "
             "WHERE f.TYPE & 15 ORDER BY f.ID, c.POS",
         )
-        found: dict[str, tuple[str, str, int, list[tuple[str, str]]]] = {}
-        for id, of, to, kind, column, referenced in rows:
-            entry = found.setdefault(str(id), (str(of), str(to), int(kind), []))
+        found: dict[str, tuple[tuple[str, str], tuple[str, str], int, list[tuple[str, str]]]] = {}
+        for id, database, table, to_database, to_table, kind, column, referenced in rows:
+            names = (str(database), str(table)), (str(to_database), str(to_table))
+            entry = found.setdefault(str(id), (*names, int(kind), []))
             entry[3].append((str(column), str(referenced)))
         return [
             ForeignKey(
-                _split(of), _split(to), tuple(columns),
+                child, parent, tuple(columns),
                 bool(kind & _CASCADE), bool(kind & _NULL), bool(kind & (_UPDATE_CASCADE | _UPDATE_NULL)),
             )
-            for of, to, kind, columns in found.values()
+            for child, parent, kind, columns in found.values()
         ]  # fmt: skip
 
     async def storage(self, connection: Any) -> dict[tuple[str, str], list[int]]:
@@ -150,15 +156,11 @@ class Flavour(abc.ABC):
         found: dict[tuple[str, str], list[int]] = {}
         rows = await self._catalogue(
             connection,
-            f"SELECT {_DECODED.format('NAME')}, TABLE_ID FROM information_schema.{self.storage_table} "
-            "ORDER BY TABLE_ID",
+            f"SELECT {_DATABASE.format('NAME')}, {_TABLE.format('NAME')}, TABLE_ID "
+            f"FROM information_schema.{self.storage_table} WHERE NAME LIKE '%%/%%' ORDER BY TABLE_ID",
         )
-        for name, number in rows:
-            if "/" in str(name):
-                database, table = _split(str(name))
-                for mark in ("#P#", "#p#"):
-                    table = table.partition(mark)[0]
-                found.setdefault((database, table), []).append(int(number))
+        for database, table, number in rows:
+            found.setdefault((str(database), str(table)), []).append(int(number))
         return found
 
     async def _catalogue(self, connection: Any, sql: str) -> list[tuple[Any, ...]]:
@@ -225,7 +227,7 @@ class MySql(Flavour):
         return place
 
     async def visible(self, connection: Any, place: LogPlace, timeout: float) -> None:
-        # What is in the log and not visible yet is still open for InnoDB, and has a number, for it has written.
+        # What is in the log and not visible yet is open for InnoDB, and has a number, for it has written.
         waiting = {row[0] for row in await fetch(connection, _OPEN)}
         end = time.monotonic() + timeout
         await asyncio.sleep(_STALE_SECONDS)
@@ -245,8 +247,3 @@ class MySql(Flavour):
 def flavour_of(version: str) -> Flavour:
     """By what ``VERSION()`` says."""
     return MariaDb() if "mariadb" in version.lower() else MySql()
-
-
-def _split(name: str) -> tuple[str, str]:
-    database, _, table = name.partition("/")
-    return database, table

@@ -2,8 +2,8 @@
 
 A position is a place in the binary log, and what tells this log from any other: the server, the moment at which
 the log's file was begun (each start of a server begins a file, so a server that was put back to its past has
-another one under the same name), and the GTIDs before it. With it go the *fingerprint* of all that the log can't
-show, and the tables that must be read anew because the log has told less than has happened to them.
+another one under the same name), and the GTIDs before it. With it goes the *fingerprint* of all that the log
+can't show.
 """
 
 from __future__ import annotations
@@ -254,13 +254,14 @@ class Place:
     born: int  # when the file was begun, seconds since 1970
     gtids: Gtids
     prints: Fingerprint
-    stale: frozenset[int] = frozenset()  # numbers of tables that must be read anew
+    looked: bool = True
+    """Whether the fingerprint was read for this place; else it is the one of a place before."""
 
     def position(self, source: str) -> Position:
         kind = "m" if isinstance(self.gtids, MariadbGtids) else "s"
-        stale = ",".join(map(str, sorted(self.stale)))
+        looked = "" if self.looked else " -"
         return Position(
-            source, f"{self.log} {self.born} {kind}={self.gtids} {self.prints} {stale}", self.log.ordinal
+            source, f"{self.log} {self.born} {kind}={self.gtids} {self.prints}{looked}", self.log.ordinal
         )
 
     @classmethod
@@ -270,16 +271,18 @@ class Place:
             PositionLost: it isn't one of ours.
         """
         try:
-            log, born, gtids, prints, stale = position.value.split(" ")
+            log, born, gtids, prints, *rest = position.value.split(" ")
             kind, _, known = gtids.partition("=")
             if kind not in ("m", "s"):
                 raise ValueError(gtids)
+            if rest not in ([], ["-"]):
+                raise ValueError(rest)
             return cls(
                 LogPlace.read(log),
                 int(born),
                 MariadbGtids.read(known) if kind == "m" else MysqlGtids.read(known),
                 Fingerprint.read(prints),
-                frozenset(int(number) for number in _parts(stale)),
+                looked=not rest,
             )
         except ValueError:
             raise PositionLost(

@@ -8,10 +8,16 @@ from s3gc.capture import CaptureFinding as Finding
 from s3gc_cdc_mysql.catalogue import Catalogue, Server, TableInfo, quoted
 
 _KEYS = frozenset(
-    "tinyint smallint mediumint int bigint year char varchar tinytext text mediumtext longtext binary varbinary "
-    "tinyblob blob mediumblob longblob decimal date datetime enum set uuid".split()
-)
+    {
+        "tinyint", "smallint", "mediumint", "int", "bigint", "year", "decimal", "date", "datetime", "enum", "set",
+        "char", "varchar", "tinytext", "text", "mediumtext", "longtext",
+        "binary", "varbinary", "tinyblob", "blob", "mediumblob", "longblob",
+    }
+)  # fmt: skip
 """Types of keys that the log and the direct read print alike."""
+
+_OTHERWISE = frozenset({"uuid", "inet4", "inet6", "float", "double", "time", "timestamp", "geometry", "bit"})
+"""Types whose values the log tells in another form than a query."""
 
 
 def findings(found: Catalogue) -> list[Finding]:
@@ -120,9 +126,33 @@ def _table(table: TableInfo | str) -> Sequence[Finding]:
             apart,
         )
         for column in table.key
-        if column.data_type not in _KEYS
+        if column.data_type not in _KEYS | _OTHERWISE
+    ]
+    mattering = {column.name for column in (*table.key, *table.columns)}
+    problems += [
+        Finding(
+            "cascade",
+            spec,
+            f"the foreign key of {spec} to {'.'.join(key.parent)} changes "
+            f"{', '.join(sorted(mattering & {child for child, _ in key.columns}))} when that table's columns "
+            "change, which isn't logged",
+            f"make that foreign key ON UPDATE RESTRICT, or {apart}",
+        )
+        for key in table.above
+        if key.updates
+        and key.child == (table.database, table.name)
+        and mattering & {child for child, _ in key.columns}
     ]
     for column in (*table.key, *table.columns):
+        if column.data_type in _OTHERWISE:
+            problems.append(
+                Finding(
+                    "type",
+                    f"{spec}.{column.name}",
+                    f"{spec}.{column.name} has the type {column.type}, which is logged in another form",
+                    f"track a column of another type, or {apart}",
+                )
+            )
         if column.generated:
             problems.append(
                 Finding(
