@@ -196,9 +196,11 @@ def gated(world: World, registry: Registry) -> Registry:
     for name in ("add", "is_doomed", "remove", "release", "active", "doom", "spare"):
         inner: Callable[..., Awaitable[Any]] = getattr(registry.claims, name)
 
-        async def stepped(*arguments: Any, _inner: Callable[..., Awaitable[Any]] = inner) -> Any:
+        async def stepped(
+            *arguments: Any, _inner: Callable[..., Awaitable[Any]] = inner, **named: Any
+        ) -> Any:
             await world.turn()
-            result = await _inner(*arguments)
+            result = await _inner(*arguments, **named)
             await world.turn()
             return result
 

@@ -6,7 +6,9 @@ import pytest
 
 from s3gc import events
 from s3gc_cli import _progress
-from s3gc_cli._progress import Silent, Watcher
+from s3gc_cli._output import Output
+from s3gc_cli._progress import SECONDS_BETWEEN, Lines, Silent, Watcher, pace
+from s3gc_cli._settings import Settings
 
 
 class Recorder(Silent):
@@ -66,3 +68,40 @@ def test_what_is_left(planned: int | None, deleted: int, restored: int, said: st
     watcher = Watcher(Silent())
     watcher.planned, watcher.deleted, watcher.restored = planned, deleted, restored
     assert watcher.left().startswith(said + ".")
+
+
+@pytest.mark.parametrize(
+    ("done", "total", "seconds", "said"),
+    [
+        (500, 1_000, 0.9, ""),
+        (0, 1_000, 5.0, ""),
+        (500, 1_000, 5.0, "100 a second, 5.0 s to go"),
+        (5, 1_000, 10.0, "0.5 a second, 33 min 10 s to go"),
+        (1_000, 1_000, 5.0, "200 a second"),
+        (12_000, None, 2.0, "6,000 a second"),
+    ],
+)
+def test_how_fast_and_how_long_to_go(done: int, total: int | None, seconds: float, said: str) -> None:
+    assert pace(done, total, seconds) == said
+
+
+def test_without_a_terminal_a_long_stage_tells_now_and_then(capsys: pytest.CaptureFixture[str]) -> None:
+    now = 100.0
+    lines = Lines(Output(Settings()), lambda: now)
+    lines.stage("sweeping", total=400)
+    for done in (10, 100, 101, 200):
+        now += SECONDS_BETWEEN / 2
+        lines.at(done)
+    lines.stage("another")
+    lines.at(7)
+    told = capsys.readouterr().err.splitlines()
+    assert told == [
+        "sweeping: 100 of 400, 10 a second, 30.0 s to go",
+        "sweeping: 200 of 400, 10 a second, 20.0 s to go",
+    ]
+
+
+def test_a_command_that_only_looks_has_changed_nothing() -> None:
+    watcher = Watcher(Silent())
+    watcher.only_looks = True
+    assert watcher.left() == "it only looked"

@@ -10,6 +10,7 @@ import typer
 from s3gc_cli import _replicas  # noqa: F401 - adds its commands to those of `vault`
 from s3gc_cli._audit import audit
 from s3gc_cli._cdc import cdc
+from s3gc_cli._claims import claims
 from s3gc_cli._globals import with_globals
 from s3gc_cli._group import Group
 from s3gc_cli._settings import Settings
@@ -30,6 +31,7 @@ app = typer.Typer(
 config = typer.Typer(no_args_is_help=True)
 app.add_typer(audit, name="audit")
 app.add_typer(cdc, name="cdc")
+app.add_typer(claims, name="claims")
 app.add_typer(config, name="config")
 app.add_typer(vault, name="vault")
 
@@ -126,12 +128,18 @@ def plan(
     out: Annotated[
         Path | None, typer.Option("--out", "-o", metavar="FILE", help="Also write the plan to this file.")
     ] = None,
+    diff: Annotated[
+        bool, typer.Option("--diff", help="Show what is new and what has gone since the last plan, and why.")
+    ] = False,
+    against: Annotated[
+        Path | None, typer.Option("--against", metavar="FILE", help="As --diff, against this plan.")
+    ] = None,
 ) -> None:
     """Show what a cycle would delete, and why the rest stays. Touches nothing in the bucket."""
     from s3gc_cli._commands import plan
     from s3gc_cli._run import run
 
-    raise typer.Exit(run(settings, lambda session: plan.plan(session, out=out)))
+    raise typer.Exit(run(settings, lambda session: plan.plan(session, out=out, diff=diff, against=against)))
 
 
 @app.command(short_help="Write a plan or an operation as an HTML page.")
@@ -270,6 +278,42 @@ def store(
     raise typer.Exit(run(settings, lambda session: store.store(session, probe=probe)))
 
 
+@app.command(short_help="Hold a grace against the past.")
+@with_globals
+def backtest(
+    settings: Settings,
+    grace: Annotated[
+        float | None,
+        typer.Option("--grace", metavar="DAYS", min=0, help="This grace instead of the one in force."),
+    ] = None,
+    observations: Annotated[
+        int | None, typer.Option("--min-observations", metavar="N", min=1, help="So many observations.")
+    ] = None,
+    retention: Annotated[
+        float | None, typer.Option("--retention", metavar="DAYS", min=0, help="This retention.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", metavar="FILE", help="Also write an HTML page with a plot.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace the file if it exists.")] = False,
+) -> None:
+    """Show how long references were gone before they came back, and whether a policy would have hurt.
+
+    Reads the registry and the journal. Ends with 3 if objects would have gone that were named again later.
+    """
+    from s3gc_cli._commands import backtest
+    from s3gc_cli._run import run
+
+    raise typer.Exit(
+        run(
+            settings,
+            lambda session: backtest.backtest(
+                session, grace=grace, observations=observations, retention=retention, out=out, force=force
+            ),
+        )
+    )
+
+
 @app.command(short_help="Show how everything stands.")
 @with_globals
 def status(settings: Settings) -> None:
@@ -281,6 +325,27 @@ def status(settings: Settings) -> None:
     from s3gc_cli._run import run
 
     raise typer.Exit(run(settings, history.status))
+
+
+@app.command(short_help="Watch what goes on.")
+@with_globals
+def watch(
+    settings: Settings,
+    interval: Annotated[
+        float, typer.Option("--interval", metavar="SECONDS", min=0.1, help="Time between two looks.")
+    ] = 2.0,
+    once: Annotated[
+        bool, typer.Option("--once", help="Look once. Ends with 3 if something isn't well.")
+    ] = False,
+) -> None:
+    """Watch what goes on, wherever the collector runs that writes this vault's journal. Ctrl-C ends it.
+
+    Without a terminal it writes a line for each thing that happens.
+    """
+    from s3gc_cli._commands import watch
+    from s3gc_cli._run import run
+
+    raise typer.Exit(run(settings, lambda session: watch.watch(session, interval=interval, once=once)))
 
 
 @app.command(short_help="List what was done, newest first.")

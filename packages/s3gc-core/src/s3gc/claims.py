@@ -6,6 +6,7 @@ heals (P3), but for a while the object is away. With a claim it isn't: see :func
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import timedelta
 
 import anyio
@@ -16,6 +17,7 @@ from s3gc.errors import AmbiguousKey, BackupGone, S3GCError
 from s3gc.model import BackupRecord, JournalDraft
 from s3gc.parts import Parts
 from s3gc.putback import put_back_if_missing
+from s3gc.registry import Claim
 from s3gc.vault.records import record_from_json
 
 MOST_WAIT = timedelta(seconds=60)
@@ -93,12 +95,53 @@ async def release(parts: Parts, key: str) -> bool:
     return await parts.registry.claims.release(key, parts.clock.now())
 
 
+async def end(parts: Parts, key: str, reason: str, id: str | None) -> Sequence[Claim]:
+    """End other processes' claims on a key, on record. From then on only rows protect the object.
+
+    The journal is told first: a crash in between leaves a claim that runs on, and says too much.
+
+    Args:
+        id: only this claim; None means all on the key.
+
+    Returns:
+        Those that were ended, with the end that they had.
+
+    Raises:
+        ValueError: the reason is empty.
+        S3GCError: registry or journal can't be used; the claims run on.
+    """
+    if not reason.strip():
+        raise ValueError("a reason is needed: it stands in the journal")
+    running = [
+        one
+        for one in await parts.registry.claims.all(parts.clock.now())
+        if one.key == key and id in (None, one.id)
+    ]
+    if not running:
+        return ()
+    operation_id = parts.new_id()
+    await parts.vault.journal.append(
+        [
+            JournalDraft(
+                journal_events.CLAIM_ENDED,
+                operation_id,
+                key,
+                {"id": one.id, "until": one.until.isoformat(), "reason": reason},
+            )
+            for one in running
+        ]
+    )
+    now = parts.clock.now()
+    return [ended for one in running for ended in await parts.registry.claims.end(key, now, one.id)]
+
+
 async def _claim(parts: Parts, key: str, ttl: timedelta, unique: str, name: str) -> bool:
     claims = parts.registry.claims
     last = parts.clock.monotonic() + (MOST_WAIT + request_life(parts)).total_seconds()
     while True:
-        until = parts.clock.now() + ttl
-        if await claims.add(key, until, name):
+        now = parts.clock.now()
+        until = now + ttl
+        if await claims.add(key, until, name, at=now):
             if not await _spared(parts, key, last):
                 return False
             continue  # it may be doomed anew, if the claim had ended while we waited

@@ -19,11 +19,13 @@ from ulid import ULID
 
 from s3gc import _threads, capabilities, claims, cycle, following, latch, lease
 from s3gc.abc import Gate, ObjectStore, ReferenceSource, Vault
+from s3gc.backtest import Backtest, Policy, backtest
 from s3gc.capabilities import StoreState
 from s3gc.choosing import Selection
 from s3gc.clock import Clock, SystemClock
 from s3gc.config import Config
 from s3gc.copies import catch_up
+from s3gc.difference import Difference, differences
 from s3gc.discovery import Lead, leads
 from s3gc.drill import drill
 from s3gc.errors import CycleHeld, LeaseHeld, S3GCError
@@ -50,6 +52,7 @@ from s3gc.operations import Operation, operations
 from s3gc.parts import Observer, Parts
 from s3gc.plan import Plan, newest_plan
 from s3gc.recovery import open_operations, recover
+from s3gc.registry import Claim
 from s3gc.restore import counts, on_record, restore
 from s3gc.turns import operation_turn
 
@@ -156,6 +159,16 @@ class Collector:
         problems = await catch_up(self._parts, report.operation_id)  # without the lease: nobody waits for it
         return evolve(report, errors=(*report.errors, *problems))
 
+    async def differences(self, before: Plan, after: Plan) -> AsyncIterator[Difference]:
+        """What differs between a plan and the one that this collector made last, in key order, and why.
+
+        Raises:
+            PlanError: they are of two buckets, or one of the files was changed.
+            StoreError, S3GCError: the store's clock or the registry can't be read.
+        """
+        async for one in differences(self._parts, before, after):
+            yield one
+
     async def follow(self, *, every: timedelta = following.EVERY, chance: Random | None = None) -> None:
         """Keep the registry at the changes of every source that follows them, until cancelled.
 
@@ -247,6 +260,31 @@ class Collector:
         """End a claim of this collector's before its time. Returns whether there was one."""
         return await claims.release(self._parts, key)
 
+    async def claims(self) -> Sequence[Claim]:
+        """The claims of all processes that still run, by key.
+
+        Raises:
+            S3GCError: the registry can't be read.
+        """
+        return await self._parts.registry.claims.all(self._parts.clock.now())
+
+    async def end_claims(self, key: str, reason: str, *, id: str | None = None) -> Sequence[Claim]:
+        """End claims on a key that other processes left behind. Stands in the journal with the reason.
+
+        Only when no row will refer to the object any more on the strength of the claim.
+
+        Args:
+            id: only this claim; None means all on the key.
+
+        Returns:
+            Those that were ended, with the end that they had; empty: none runs.
+
+        Raises:
+            ValueError: the reason is empty.
+            S3GCError: registry or journal can't be used; the claims run on.
+        """
+        return await claims.end(self._parts, key, reason, id)
+
     # ------------------------------------------------------------------ the store
 
     async def capabilities(self, *, probe: bool = False) -> StoreState | None:
@@ -333,6 +371,19 @@ class Collector:
         """
         async for lead in leads(self._parts):
             yield lead
+
+    async def backtest(self, policy: Policy | None = None) -> Backtest:
+        """How long references were gone before they came back, and what a policy would have done.
+
+        Reads the registry and the journal, neither bucket nor sources.
+
+        Args:
+            policy: None means the one in force.
+
+        Raises:
+            S3GCError: the registry or the journal can't be read.
+        """
+        return await backtest(self._parts, policy)
 
     async def metrics(self) -> Mapping[str, Any]:
         """Totals over the bucket's whole history; they survive restarts."""

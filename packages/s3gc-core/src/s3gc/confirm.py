@@ -18,6 +18,9 @@ from s3gc.vault.records import record_from_json
 CONFIRM_KEYS = 100_000
 """Keys of one direct read in the last confirmation of an operation."""
 
+NOT_CONFIRMED = "could not be confirmed"
+"""How the journal begins to say why a key went back that, for all that is known, no row names."""
+
 
 @frozen
 class Confirmation:
@@ -50,7 +53,7 @@ async def confirm(
             why[key] = str(witnesses[0])
     except SourceError as error:
         unread = error
-        why = dict.fromkeys(deleted, f"could not be confirmed: {error}")
+        why = dict.fromkeys(deleted, f"{NOT_CONFIRMED}: {error}")
 
     for key, until in (await parts.registry.claims.active(deleted.keys(), parts.clock.now())).items():
         why.setdefault(key, f"claimed until {until.isoformat()}")

@@ -21,6 +21,7 @@ RESTORED_ELSEWHERE = "restored_elsewhere"
 STORE_PROBED = "store_probed"
 SOURCES_PINNED = "sources_pinned"
 CLAIMED = "claimed"
+CLAIM_ENDED = "claim_ended"
 BREAKER_TRIPPED = "breaker_tripped"
 BREAKER_ACKNOWLEDGED = "breaker_acknowledged"
 JOURNAL_HEAD_ADOPTED = "journal_head_adopted"
@@ -63,6 +64,7 @@ CATALOGUE: Mapping[str, str] = {
     STORE_PROBED: "capabilities of the store, found at probed_at; before the first delete of a sweep",
     SOURCES_PINNED: "sources: what identifies each source that this bucket is bound to from now on",
     CLAIMED: "until: the application may refer to the key until then; id",
+    CLAIM_ENDED: "id, until: the end that the claim had; reason: why a person ended it before",
     BREAKER_TRIPPED: "code, subject, reason, evidence; stays: it holds until it is acknowledged",
     BREAKER_ACKNOWLEDGED: "code, subject, reason",
     JOURNAL_HEAD_ADOPTED: "reason and problem: a person accepted a journal that its head contradicts",

@@ -349,7 +349,7 @@ async def _drop_referenced(parts: Parts, entries: dict[str, PlanEntry], tally: T
     for key in referenced:
         del entries[key]
     tally.kept[gates.REFERENCED_NOW] += len(referenced)
-    await parts.registry.listing.forget(referenced.keys())
+    await parts.registry.listing.forget(referenced.keys(), found=parts.clock.now())
 
 
 async def _agree(parts: Parts, referenced: Mapping[str, Sequence[Witness]]) -> None:

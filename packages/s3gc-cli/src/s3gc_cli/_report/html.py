@@ -49,12 +49,17 @@ def page(told: Page, found: Gathered) -> str:
         _kept(told),
         _missing(told.missing),
     ]
+    return whole(told.heading, told.bucket, sections)
+
+
+def whole(heading: str, bucket: str, sections: Iterable[str]) -> str:
+    """A page around sections that are HTML already; empty ones are left out."""
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape(told.heading)}</title>\n<style>{_STYLE}</style></head>\n<body><main>\n"
-        f"<h1>{escape(told.heading)}</h1>\n<p class=where>{escape(show_text(told.bucket))}</p>\n"
+        f"<title>{escape(heading)}</title>\n<style>{_STYLE}</style></head>\n<body><main>\n"
+        f"<h1>{escape(heading)}</h1>\n<p class=where>{escape(show_text(bucket))}</p>\n"
         + "\n".join(section for section in sections if section)
         + "\n</main></body></html>\n"
     )
@@ -62,10 +67,15 @@ def page(told: Page, found: Gathered) -> str:
 
 def _facts(told: Page, found: Gathered) -> str:
     big = f"{count(found.objects, 'object')} {told.verb}, {size(found.bytes)}"
+    return f"<p class=total>{escape(big)}</p>\n{definitions(told.facts)}"
+
+
+def definitions(facts: Iterable[tuple[str, str]]) -> str:
+    """Names and values, one below the other."""
     rows = "".join(
-        f"<dt>{escape(show_text(name))}</dt><dd>{escape(show_text(value))}</dd>" for name, value in told.facts
+        f"<dt>{escape(show_text(name))}</dt><dd>{escape(show_text(value))}</dd>" for name, value in facts
     )
-    return f"<p class=total>{escape(big)}</p>\n<dl>{rows}</dl>"
+    return f"<dl>{rows}</dl>"
 
 
 def _warnings(warnings: Sequence[str]) -> str:
@@ -91,7 +101,7 @@ def _folders(told: Page, found: Gathered) -> str:
         for name, objects, amount in lines
     ]
     picture = svg.treemap(sorted(parts, key=lambda part: -part[1]), title=f"What is {told.verb}, by folder")
-    table = _table(
+    table = rows_of(
         ("folder", "objects", "size"),
         ((name, f"{objects:,}", size(amount)) for name, objects, amount in lines),
     )
@@ -122,7 +132,7 @@ def _items(heading: str, items: Sequence[Item], verb: str) -> str:
         (show_key(item.key), size(item.size), _time(item.modified), _time(item.since), show_text(item.reason))
         for item in items
     )
-    table = _table((verb, "size", "uploaded", "unreferenced since (UTC)", "because"), rows)
+    table = rows_of((verb, "size", "uploaded", "unreferenced since (UTC)", "because"), rows)
     return f"<h2>{escape(heading)}</h2>\n{table}"
 
 
@@ -133,17 +143,18 @@ def _kept(told: Page) -> str:
     for code, number in sorted(told.kept.items(), key=lambda one: -one[1]):
         some = "; ".join(f"{show_key(key)}: {show_text(why)}" for key, why in told.examples.get(code, ())[:2])
         rows.append((code, f"{number:,}", REASONS.get(code, "a gate of a plugin"), some))
-    return f"<h2>What stays, and why</h2>\n{_table(('reason', 'objects', 'which means', 'such as'), rows)}"
+    return f"<h2>What stays, and why</h2>\n{rows_of(('reason', 'objects', 'which means', 'such as'), rows)}"
 
 
 def _missing(missing: Mapping[str, int]) -> str:
     if not missing:
         return ""
     rows = ((column, f"{number:,}") for column, number in sorted(missing.items(), key=lambda one: -one[1]))
-    return f"<h2>Rows that name objects which don't exist</h2>\n{_table(('column', 'mentions'), rows)}"
+    return f"<h2>Rows that name objects which don't exist</h2>\n{rows_of(('column', 'mentions'), rows)}"
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+def rows_of(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table of texts."""
     top = "".join(f"<th scope=col>{escape(cell)}</th>" for cell in head)
     body = "".join(
         "<tr>" + "".join(f"<td>{escape(show_text(cell))}</td>" for cell in row) + "</tr>" for row in rows
@@ -175,6 +186,8 @@ svg{width:100%;height:auto;display:block}svg text{font:12px system-ui,sans-serif
 .treemap rect{stroke:var(--paper);stroke-width:2}.treemap text{fill:#1a1a1a}
 .c0 rect{fill:#9ecae9}.c1 rect{fill:#f3c57f}.c2 rect{fill:#8fd3bd}
 .c3 rect{fill:#f0e58a}.c4 rect{fill:#e6b3cd}.c5 rect{fill:#f0a37e}
+.left path{fill:none;stroke:var(--bar);stroke-width:2}.left line{stroke:var(--line)}
+.left .mark{stroke:#d55e00;stroke-width:2;stroke-dasharray:5 4}.left .name{text-anchor:middle;fill:var(--dim)}
 .bars rect{fill:var(--bar)}.bars .name{text-anchor:end;fill:var(--dim)}
 .row{display:grid;grid-template-columns:repeat(auto-fit,minmax(20rem,1fr));gap:1.5rem}figure{margin:0}
 .wide{overflow-x:auto}table{border-collapse:collapse;width:100%;font-size:.875rem}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from html import escape
 
@@ -103,6 +104,46 @@ def bars(counted: Sequence[tuple[str, int]], *, title: str) -> str:
             f'<text x="{label + long + 6:.1f}" y="{y + 16:.1f}">{number:,}</text>'
         )
     return _picture("bars", width, height, title, "".join(rows))
+
+
+def left_over(values: Sequence[float], marks: Sequence[tuple[str, float]], *, title: str) -> str:
+    """A falling staircase: how many values are larger than x. ``marks`` are lines across it.
+
+    The axis is stretched near 0 (by the square root), where most values are.
+    """
+    width, height, left, bottom, top = 960.0, 280.0, 44.0, 28.0, 40.0
+    most = max([*values, *(at for _, at in marks), 1.0]) * 1.05
+    tall = height - bottom - top
+
+    def across(value: float) -> float:
+        return left + (width - left - 16) * math.sqrt(max(value, 0.0) / most)
+
+    def up(number: int) -> float:
+        return top + tall * (1 - number / (len(values) or 1))
+
+    path = [f"M{left:.1f} {up(len(values)):.1f}"]
+    ordered = sorted(values)
+    for at, value in enumerate(ordered):
+        if at + 1 == len(ordered) or across(ordered[at + 1]) - across(value) >= 0.5:
+            path.append(f"H{across(value):.1f}V{up(len(values) - at - 1):.1f}")
+    path.append(f"H{width - 16:.1f}")
+    steps = [days for days in (0, 1, 3, 7, 14, 30, 60, 90, 180, 365, 730) if days <= most]
+    axis = "".join(
+        f'<line x1="{across(days):.1f}" x2="{across(days):.1f}" y1="{top:.1f}" y2="{top + tall:.1f}"/>'
+        f'<text class="name" x="{across(days):.1f}" y="{height - 8:.1f}">{days}</text>'
+        for days in steps
+    )
+    lines = "".join(
+        f'<line class="mark" x1="{across(at):.1f}" x2="{across(at):.1f}" y1="{top - 20 + 16 * row:.1f}"'
+        f' y2="{top + tall:.1f}"/>'
+        f'<text x="{across(at) + 6:.1f}" y="{top - 24 + 16 * row:.1f}">{escape(name)}</text>'
+        for row, (name, at) in enumerate(marks)
+    )
+    numbers = (
+        f'<text x="4" y="{up(len(values)) + 4:.1f}">{len(values):,}</text>'
+        f'<text x="4" y="{up(0) + 4:.1f}">0</text>'
+    )
+    return _picture("left", width, height, title, f'{axis}{numbers}<path d="{" ".join(path)}"/>{lines}')
 
 
 def _picture(kind: str, width: float, height: float, title: str, inner: str) -> str:

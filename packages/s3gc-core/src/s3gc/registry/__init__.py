@@ -7,16 +7,22 @@ from datetime import datetime
 from sqlite3 import Connection
 
 from s3gc.errors import S3GCError
-from s3gc.registry._claims import Claims
+from s3gc.registry._absences import AFTER_IT_WENT, Absences, NotedAbsence, NotedAbsences
+from s3gc.registry._claims import Claim, Claims
 from s3gc.registry._database import Database, path_of
 from s3gc.registry._keys import folder_hash, key_hash
 from s3gc.registry._listing import CandidatePage, Listing
 from s3gc.registry._references import References, Resolved, SourceState
 
 __all__ = [
+    "AFTER_IT_WENT",
+    "Absences",
     "CandidatePage",
+    "Claim",
     "Claims",
     "Listing",
+    "NotedAbsence",
+    "NotedAbsences",
     "References",
     "Registry",
     "Resolved",
@@ -35,6 +41,7 @@ class Registry:
         self.references = References(self._database)
         self.listing = Listing(self._database)
         self.claims = Claims(self._database)
+        self.absences = Absences(self._database)
 
     async def open(self, store_url: str) -> None:
         """Open or create the registry of this bucket.

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, TypeVar
 from attrs import frozen
 
 from s3gc.errors import S3GCError
+from s3gc.registry import _absences
 from s3gc.registry._times import micros, moment
 
 if TYPE_CHECKING:
@@ -59,8 +60,11 @@ class Claims:
 
     # ------------------------------------------------------------------ the application's side
 
-    async def add(self, key: str, until: datetime, id: str) -> bool:
+    async def add(self, key: str, until: datetime, id: str, *, at: datetime | None = None) -> bool:
         """Write a claim, durably, and let the key's grace begin anew. An ``id`` of before gets a new end.
+
+        Args:
+            at: now, for the record; without it the claim's end stands there.
 
         Returns:
             Whether the key is doomed: then the claim counts for its confirmation, and the caller waits.
@@ -76,6 +80,7 @@ class Claims:
                 " ON CONFLICT (key, id) DO UPDATE SET until = excluded.until",
                 (key, micros(until), id),
             )
+            _absences.leaving(connection, [key], until if at is None else at, _absences.CLAIMED)
             connection.execute("DELETE FROM unreferenced WHERE key = ?", (key,))
             return _is_doomed(connection, key)
 
@@ -129,6 +134,37 @@ class Claims:
                 "UPDATE claims SET until = ? WHERE key = ? AND id = ?", (micros(now), key, first[0])
             )
             return True
+
+        return await self._run(work, writes=True)
+
+    # ------------------------------------------------------------------ a person's side
+
+    async def end(self, key: str, now: datetime, id: str | None = None) -> Sequence[Claim]:
+        """End the claims on a key that still run, whoever made them; with ``id`` that one only.
+
+        As with :meth:`release` they are remembered: a sweep whose fence began while they ran still sees them.
+
+        Returns:
+            Those that it ended, with the end that they had.
+
+        Raises:
+            S3GCError: the registry can't be written to.
+        """
+
+        def work(connection: Connection) -> list[Claim]:
+            found = [
+                Claim(key, moment(until), name)
+                for until, name in connection.execute(
+                    "SELECT until, id FROM claims WHERE key = ? AND until > ? ORDER BY until, id",
+                    (key, micros(now)),
+                )
+                if id is None or name == id
+            ]
+            connection.executemany(
+                "UPDATE claims SET until = ? WHERE key = ? AND id = ?",
+                [(micros(now), key, claim.id) for claim in found],
+            )
+            return found
 
         return await self._run(work, writes=True)
 

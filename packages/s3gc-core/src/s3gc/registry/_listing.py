@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import functools
+import json
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
 from sqlite3 import Connection
+from typing import Any
 
 from attrs import frozen
 
 from s3gc.model import Candidate, ObjectInfo
-from s3gc.registry import _pages
+from s3gc.registry import _absences, _pages
 from s3gc.registry._database import Database
 from s3gc.registry._keys import key_hash
 from s3gc.registry._times import micros, moment
@@ -18,12 +20,13 @@ from s3gc.registry._times import micros, moment
 _CHUNK = 500  # values in one IN (…); SQLite bounds the number of parameters
 _PAGE = 10_000  # free keys whose protectors are worked out at once
 
-_CANDIDATES = (
+_FREE = (
     "SELECT f.n, f.key, f.size, f.etag, f.modified, f.version_id, f.storage_class, f.ambiguous,"
     " u.since, u.observations FROM scratch.free f LEFT JOIN unreferenced u ON u.key = f.key"
     "  AND u.etag = f.etag AND u.modified = f.modified AND u.cycle = ?"
-    " WHERE f.n > ? ORDER BY f.n LIMIT ?"
+    " WHERE {where}"
 )
+_CANDIDATES = _FREE.format(where="f.n > ?") + " ORDER BY f.n LIMIT ?"
 
 Protectors = Callable[[str], tuple[Sequence[int], Sequence[int]]]
 """Key → hashes whose references protect it besides its own: (folders, parents)."""
@@ -148,10 +151,12 @@ class Listing:
 
         def work(connection: Connection) -> None:
             run = connection.execute
-            run(
+            spoken_of = run(
                 "DELETE FROM unreferenced WHERE key IN (SELECT f.key FROM scratch.free f"
                 " CROSS JOIN touched t ON t.key_hash = f.key_hash)"
+                " RETURNING key, since, observations, modified"
             )
+            _absences.named_again(connection, spoken_of, micros(now), _absences.SPOKEN_OF)
             run(
                 "INSERT INTO unreferenced (key, etag, modified, since, observations, cycle)"
                 " SELECT f.key, f.etag, f.modified, COALESCE(t.at, ?), 1, ? FROM scratch.free f"
@@ -164,7 +169,9 @@ class Listing:
                 "  etag = excluded.etag, modified = excluded.modified, cycle = excluded.cycle",
                 (micros(now), cycle),
             )
+            _absences.not_free_any_more(connection, cycle, now)
             run("DELETE FROM unreferenced WHERE cycle <> ?", (cycle,))
+            _absences.end_of_cycle(connection, now)
             run("DELETE FROM touched")  # what they told stands in `unreferenced` now
 
         await self._database.run(work, writes=True)
@@ -175,17 +182,27 @@ class Listing:
 
         def work(connection: Connection) -> CandidatePage:
             rows = connection.execute(_CANDIDATES, (self._observed, after, limit)).fetchall()
-            found = [
-                Candidate(
-                    ObjectInfo(key, size, etag, moment(modified), version, storage_class, bool(odd)),
-                    now if since is None else moment(since),
-                    observations or 0,
-                )
-                for _, key, size, etag, modified, version, storage_class, odd, since, observations in rows
-            ]
+            found = [_candidate(row, now) for row in rows]
             return CandidatePage(found, rows[-1][0] if len(rows) == limit else None)
 
         return await self._database.run(work)
+
+    async def stands(
+        self, keys: Collection[str], now: datetime
+    ) -> tuple[frozenset[str], Mapping[str, Candidate]]:
+        """Of these keys: those that the listing has, and of those the ones that no reference names."""
+
+        def work(connection: Connection) -> tuple[frozenset[str], dict[str, Candidate]]:
+            listed = frozenset(_pages.among(connection, keys))
+            # One pass over what is free, however many keys.
+            rows = connection.execute(
+                _FREE.format(where="f.key_hash IN (SELECT value FROM json_each(?))"),
+                (self._observed, json.dumps([key_hash(key) for key in listed])),
+            )
+            found = (_candidate(row, now) for row in rows)
+            return listed, {one.object.key: one for one in found if one.object.key in listed}
+
+        return await self._database.run(work, scratch=True)
 
     async def candidates_among(
         self, objects: Sequence[ObjectInfo], now: datetime, protectors: Protectors
@@ -210,14 +227,30 @@ class Listing:
 
         return await self._database.run(work)
 
-    async def forget(self, keys: Collection[str]) -> None:
-        """These keys turned out to be referenced, or were restored: their grace begins anew."""
+    async def forget(self, keys: Collection[str], *, found: datetime | None = None) -> None:
+        """These keys turned out to be referenced, or were restored: their grace begins anew.
+
+        Args:
+            found: when the direct read found rows that name them; None where the journal tells why.
+        """
 
         def work(connection: Connection) -> None:
+            if found is not None:
+                _absences.leaving(connection, keys, found, _absences.FOUND)
             connection.executemany("DELETE FROM unreferenced WHERE key = ?", [(key,) for key in keys])
 
         if keys:
             await self._database.run(work)
+
+
+def _candidate(row: tuple[Any, ...], now: datetime) -> Candidate:
+    """A row of ``_FREE``. What was not observed counts as free since ``now``."""
+    _, key, size, etag, modified, version, storage_class, odd, since, observations = row
+    return Candidate(
+        ObjectInfo(key, size, etag, moment(modified), version, storage_class, bool(odd)),
+        now if since is None else moment(since),
+        observations or 0,
+    )
 
 
 def _spoken_of(connection: Connection, key: str, protectors: Protectors) -> int | None:

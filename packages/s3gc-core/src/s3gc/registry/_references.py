@@ -9,7 +9,7 @@ from sqlite3 import Connection
 from attrs import frozen
 
 from s3gc.model import ChangeBatch, Column, Position, Reference
-from s3gc.registry import _pages
+from s3gc.registry import _absences, _pages
 from s3gc.registry._columns import Columns
 from s3gc.registry._database import Database
 from s3gc.registry._keys import folder_hash, key_hash
@@ -169,6 +169,7 @@ class References:
                 "UPDATE sources SET followed = 0, lost = COALESCE(?, lost) WHERE name = ?", (why, source)
             )
             connection.execute("DELETE FROM unreferenced")
+            _absences.begin_anew(connection)
             connection.execute("DELETE FROM touched")
 
         await self._database.run(work)
@@ -210,6 +211,7 @@ class References:
                     dropped = True
             if dropped:  # it may come back under another name, and nobody saw what it said meanwhile
                 connection.execute("DELETE FROM unreferenced")
+                _absences.begin_anew(connection)
                 connection.execute("DELETE FROM touched")
             self._columns.clear()
 
