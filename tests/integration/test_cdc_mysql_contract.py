@@ -1,4 +1,4 @@
-"""The followed source against the contract suite, on a real MariaDB, with whole row images and minimal ones."""
+"""The followed source against the contract suite, on a real MariaDB, with whole and minimal row images."""
 
 from __future__ import annotations
 

@@ -219,8 +219,8 @@ class Assembler:
         if self._formats == 1:
             if self._file == self._place.log.file and event.header.timestamp != self._place.born:
                 raise PositionLost(
-                    f"{self._name}: {self._file} isn't the file that was followed: was the server restored to "
-                    "its past, or its log begun anew?"
+                    f"{self._name}: {self._file} isn't the file that was followed: was the server restored "
+                    "to its past, or its log begun anew?"
                 )
         elif event.created:
             ended, self._ended = self._ended, False
@@ -325,8 +325,8 @@ class Assembler:
         self._gtids = _with(self._gtids, group.gtid)
         if group.stale:
             self._gathering.stale = (
-                f"{self._name}: rows of {', '.join(sorted(group.stale))} went, or lost values, with rows that "
-                "their foreign keys refer to"
+                f"{self._name}: rows of {', '.join(sorted(group.stale))} went, or lost values, with rows "
+                "that their foreign keys refer to"
             )
         self._look()
         if not self.reached and len(self._gathering.changes) >= self._batch:
@@ -395,9 +395,8 @@ class Assembler:
             raise BinlogError(f"{self._name}: rows outside of a transaction at {self._log}")
         name = (event.table.database, event.table.name)
         watched = self._watched.get(name)
-        if watched is not None:
-            if isinstance(event, Delete):
-                group.stale |= {self._names[number] for number in watched.tables}
+        if watched is not None and isinstance(event, Delete):
+            group.stale |= {self._names[number] for number in watched.tables}
         if name not in self._tables:
             return
         key = (id(event.table), event.columns)

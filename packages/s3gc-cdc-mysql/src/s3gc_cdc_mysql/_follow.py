@@ -121,14 +121,14 @@ class Follower:
         self._compare(found, after)
         if not now.log.at_least(after.log):
             raise PositionLost(
-                f"{self._name}: the server's log ends at {now.log}, before {after.log}: was it restored to its "
-                "past, or its log begun anew?"
+                f"{self._name}: the server's log ends at {now.log}, before {after.log}: was it restored to "
+                "its past, or its log begun anew?"
             )
         missing = after.gtids.missing(now.gtids)
         if missing:
             raise PositionLost(
-                f"{self._name}: the server doesn't have the transactions {missing} that were followed: this is "
-                "another history"
+                f"{self._name}: the server doesn't have the transactions {missing} that were followed: this "
+                "is another history"
             )
         self._tables = list(found.known)
         assembler = Assembler(

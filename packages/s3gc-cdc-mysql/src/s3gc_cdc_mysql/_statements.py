@@ -58,9 +58,9 @@ _CONTROL = {
     "UNINSTALL", "SHUTDOWN", "RESET", "KILL",
 }  # fmt: skip
 _OBJECTS = {
-    "TABLE", "TABLES", "VIEW", "TRIGGER", "PROCEDURE", "FUNCTION", "EVENT", "INDEX", "DATABASE", "SCHEMA", "USER",
-    "ROLE", "SERVER", "SEQUENCE", "TABLESPACE", "INSTANCE", "LOGFILE", "PACKAGE", "RESOURCE", "UNDO", "SPATIAL",
-    "LIBRARY",
+    "TABLE", "TABLES", "VIEW", "TRIGGER", "PROCEDURE", "FUNCTION", "EVENT", "INDEX", "DATABASE", "SCHEMA",
+    "USER", "ROLE", "SERVER", "SEQUENCE", "TABLESPACE", "INSTANCE", "LOGFILE", "PACKAGE", "RESOURCE", "UNDO",
+    "SPATIAL", "LIBRARY",
 }  # fmt: skip
 # Of these, those that leave the rows of every existing table alone; TABLE and DATABASE are looked into.
 _APART = _OBJECTS - {"TABLE", "TABLES", "DATABASE", "SCHEMA", "TABLESPACE"}

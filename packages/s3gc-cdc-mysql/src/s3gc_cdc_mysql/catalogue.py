@@ -1,4 +1,4 @@
-"""What the server says of itself, of the tracked tables, and of those whose changes take rows of them along."""
+"""What the server says of itself, of the tracked tables, and of those that take rows of them along."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from s3gc_cdc_mysql.position import Fingerprint, TablePrint
 _VARIABLES = """
 log_bin binlog_format binlog_row_image binlog_row_metadata binlog_row_value_options server_id server_uuid
 server_uid innodb_flush_log_at_trx_commit sync_binlog gtid_mode expire_logs_days binlog_expire_logs_seconds
-log_bin_compress binlog_transaction_compression max_binlog_size lower_case_table_names binlog_do_db binlog_ignore_db
+log_bin_compress binlog_transaction_compression max_binlog_size lower_case_table_names binlog_do_db
+binlog_ignore_db
 """
 _TABLES = """
 SELECT table_name, table_type, engine, table_collation, create_options FROM information_schema.tables

@@ -1,6 +1,6 @@
 """Positions in the history of a MariaDB or MySQL server, as the registry keeps them between two processes.
 
-A position is a place in the binary log, and what tells this log from any other: the server, the moment at which
+A position is a place in the binary log, and what tells this log from any other: the server, the moment when
 the log's file was begun (each start of a server begins a file, so a server that was put back to its past has
 another one under the same name), and the GTIDs before it. With it goes the *fingerprint* of all that the log
 can't show.

@@ -9,7 +9,8 @@ from s3gc_cdc_mysql.catalogue import Catalogue, Server, TableInfo, quoted
 
 _KEYS = frozenset(
     {
-        "tinyint", "smallint", "mediumint", "int", "bigint", "year", "decimal", "date", "datetime", "enum", "set",
+        "tinyint", "smallint", "mediumint", "int", "bigint", "year", "decimal", "date", "datetime", "enum",
+        "set",
         "char", "varchar", "tinytext", "text", "mediumtext", "longtext",
         "binary", "varbinary", "tinyblob", "blob", "mediumblob", "longblob",
     }
@@ -46,7 +47,7 @@ def _server(server: Server) -> Sequence[Finding]:
     if metadata.upper() != "FULL":
         wrong(
             "binlog_row_metadata",
-            f"binlog_row_metadata is {metadata or 'unknown to this server'}, so that the log doesn't name columns",
+            f"binlog_row_metadata is {metadata or 'unknown to this server'}: the log doesn't name columns",
             "SET GLOBAL binlog_row_metadata = 'FULL' and write it into the server's configuration"
             if metadata
             else "upgrade: MariaDB has it since 10.5, MySQL since 8.0",
@@ -54,16 +55,16 @@ def _server(server: Server) -> Sequence[Finding]:
     if values.get("binlog_row_value_options", ""):
         wrong(
             "binlog_row_value_options",
-            f"binlog_row_value_options is {values['binlog_row_value_options']}, so that parts of JSON are logged "
-            "in the place of values",
+            f"binlog_row_value_options is {values['binlog_row_value_options']}, so that parts of JSON are "
+            "logged in the place of values",
             "SET GLOBAL binlog_row_value_options = '' and connect the application anew",
         )
     if not server.durable:
         flush, sync = (values.get(n) for n in ("innodb_flush_log_at_trx_commit", "sync_binlog"))
         wrong(
             "durability",
-            f"innodb_flush_log_at_trx_commit is {flush} and sync_binlog is {sync}: after a crash of the server "
-            "its log and its tables may differ, so that the next cycle holds and all is read anew",
+            f"innodb_flush_log_at_trx_commit is {flush} and sync_binlog is {sync}: after a crash of the "
+            "server its log and its tables may differ, so that the next cycle holds and all is read anew",
             "SET GLOBAL innodb_flush_log_at_trx_commit = 1, GLOBAL sync_binlog = 1",
             fatal=False,
         )
