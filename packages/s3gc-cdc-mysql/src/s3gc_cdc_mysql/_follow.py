@@ -92,6 +92,11 @@ class Follower:
             raise Interrupted(str(error) or type(error).__name__) from error
 
     @property
+    def told(self) -> Place | None:
+        """Where the last batch ended, or what was asked for."""
+        return self._after
+
+    @property
     def _from(self) -> str:
         return "" if self._after is None else str(self._after.log)
 

@@ -30,12 +30,13 @@ class TableReader(ChunkReader):
         parameters: list[Any] = []
         if after is not None:
             steps = []
-            for at, key in enumerate(self._keys):
-                equal = [f"{before} = %s" for before in self._keys[:at]]
-                steps.append(f"({' AND '.join([*equal, f'{key} > %s'])})")
-                parameters += after[: at + 1]
+            for at in range(len(self._keys)):
+                signs = [*("=" for _ in range(at)), ">"]
+                parts = zip(self._keys[: at + 1], signs, after, strict=False)
+                steps.append(f"({' AND '.join(_compared(*part, parameters) for part in parts)})")
             where = f"WHERE {' OR '.join(steps)} "
-        sql = f"{_escaped(self._query.sql)} {where}ORDER BY {', '.join(self._keys)} LIMIT {limit}"
+        order = _escaped(", ".join(self._keys))
+        sql = f"{_escaped(self._query.sql)} {where}ORDER BY {order} LIMIT {limit}"
         return await fetch(connection, sql, *parameters)
 
 
@@ -46,12 +47,19 @@ async def read_again(
     batches = BatchReader(resolver, None)
     query = _query(table)
     width = len(table.key)
-    one = " AND ".join(f"t.{quoted(column.name)} = %s" for column in table.key)
+    keys = [f"t.{quoted(column.name)}" for column in table.key]
     found: dict[str, list[Reference]] = {}
     for start in range(0, len(rows), _TOGETHER):
         some = rows[start : start + _TOGETHER]
-        sql = f"{_escaped(query.sql)} WHERE {' OR '.join(f'({one})' for _ in some)}"
-        got = await fetch(connection, sql, *(value for row in some for value in row.key))
+        parameters: list[Any] = []
+        any_of = [
+            " AND ".join(
+                _compared(key, "=", value, parameters) for key, value in zip(keys, row.key, strict=True)
+            )
+            for row in some
+        ]
+        sql = f"{_escaped(query.sql)} WHERE {' OR '.join(f'({one})' for one in any_of)}"
+        got = await fetch(connection, sql, *parameters)
         for read in got:
             found[row_id(read, width)] = []
         for reference in batches.of(query, got).references:
@@ -63,6 +71,13 @@ def _query(table: TableInfo) -> TableQuery:
     selected = ", ".join(f"t.{quoted(column.name)}" for column in (*table.key, *table.columns))
     sql = f"SELECT {selected} FROM {quoted(table.database, table.name)} AS t"
     return TableQuery(table.tracked, sql, len(table.key))
+
+
+def _compared(key: str, sign: str, value: Any, parameters: list[Any]) -> str:
+    if isinstance(value, bytes):  # aiomysql can't write them
+        return f"{_escaped(key)} {sign} X'{value.hex()}'"
+    parameters.append(value)
+    return f"{_escaped(key)} {sign} %s"
 
 
 def _escaped(sql: str) -> str:

@@ -21,7 +21,7 @@ from s3gc_cdc_mysql.binlog import Decoder
 from s3gc_cdc_mysql.catalogue import Catalogue
 from s3gc_cdc_mysql.connection import BinlogStream
 from s3gc_cdc_mysql.events import Format, Rotate
-from s3gc_cdc_mysql.flavour import Flavour, flavour_of
+from s3gc_cdc_mysql.flavour import Flavour, fetch, flavour_of
 from s3gc_cdc_mysql.position import MOST_OFFSET, Gtids, LogPlace, Place
 from s3gc_cdc_mysql.preflight import findings
 
@@ -107,6 +107,16 @@ class Target:
             "watched": ", ".join(f"{one.database}.{one.name}" for one in found.watched),
         }
         return CaptureState(source, findings(found), {k: v for k, v in details.items() if v})
+
+    async def lag(self, place: Place) -> int | None:
+        """Bytes of the log after a place; None if this user may not see its files."""
+        async with self.connection() as connection:
+            logs = await _flavour(connection).logs(connection)
+        if not logs:
+            return None
+        files = [(LogPlace(name, size), size) for name, size in logs]
+        behind = sum(size for log, size in files if log.number >= place.log.number)
+        return max(0, behind - place.log.offset)
 
     # ------------------------------------------------------------------ places
 
@@ -203,6 +213,6 @@ async def primary(connection: Any) -> None:
     Raises:
         SourceError: this server takes no writes, as replicas do.
     """
-    for name, value in await catalogue.fetch(connection, _READ_ONLY):
+    for name, value in await fetch(connection, _READ_ONLY):
         if str(value).upper() not in ("OFF", "0"):
             raise SourceError(f"this server is read-only ({name}): changes are followed on the primary only")

@@ -205,7 +205,9 @@ async def _table(
     for spec, column in tracked.columns:
         if column not in infos:
             return f"table {tracked.spec!r} has no column {spec!r}{nearest(column, infos)}"
-    key = [infos[str(column)] for of, column in await fetch(connection, _KEY, database, name) if of == name]
+    # A system-versioned table has a hidden column in its key.
+    parts = [str(column) for of, column in await fetch(connection, _KEY, database, name) if of == name]
+    key = [infos[column] for column in parts if column in infos]
     columns = [infos[column] for _, column in tracked.columns]
     mattering = {column.name for column in (*key, *columns)}
     above = sorted(_leading((database, name), mattering, keys), key=repr)

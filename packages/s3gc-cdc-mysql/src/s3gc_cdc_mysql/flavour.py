@@ -11,7 +11,7 @@ import asyncio
 import time
 from typing import Any, ClassVar
 
-import pymysql
+import pymysql  # type: ignore[import-untyped]
 from attrs import frozen
 
 from s3gc.errors import SourceError

@@ -7,6 +7,7 @@ from datetime import timedelta
 
 from attrs import evolve
 
+from s3gc.capture import CaptureState
 from s3gc.errors import ConfigError, PositionLost
 from s3gc.model import Position
 from s3gc.resolver import Resolver
@@ -96,6 +97,15 @@ class MysqlCdcSource(FollowedSql[Place]):
             return None
         return evolve(place, log=now.log, gtids=now.gtids, looked=False).position(self.name)
 
+    async def capture_state(self) -> CaptureState:
+        state = await super().capture_state()
+        told = self._follower.told
+        if told is None:
+            return state
+        with self._errors("look at change capture"):
+            lag = await self._loop.run(self._target.lag, told)
+        return evolve(state, lag_bytes=lag)
+
     async def let_go(self) -> None:
         """The stream of the log."""
         with self._errors("let go of changes"):
@@ -115,6 +125,9 @@ class MysqlCdcSource(FollowedSql[Place]):
         return place.position(self.name)
 
     async def _readers(self) -> Sequence[ChunkReader]:
+        told = self._follower.told
+        if told is not None:  # its last transactions may be in the log and not to be seen yet
+            await self._target.visible(told.log, self._patience.total_seconds())
         tables = (await self._target.catalogue()).known
         return [TableReader(table, self._resolver, self._chunk_rows) for table in tables]
 

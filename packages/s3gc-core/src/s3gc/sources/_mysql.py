@@ -160,7 +160,8 @@ class MysqlDialect(Dialect):
             schema,
             name,
         )
-        keys = [str(column) for column, of in primary if of == name]
+        # The key of a system-versioned table has a hidden column; of rows as they are now it tells nothing.
+        keys = [str(column) for column, of in primary if of == name and column in types]
         selected = ", ".join(f"t.{self.quoted(c)}" for c in (*keys, *columns))
         uuids = frozenset(number for number, c in enumerate(columns) if types[c] == "uuid")
         sql = f"SELECT {selected} FROM {self.quoted(str(schema), str(name))} AS t"
