@@ -53,7 +53,13 @@ DDL: list[tuple[bool, str]] = [  # whether it is a gap that must be told, and th
     (True, "ALTER TABLE files ALTER path TYPE text USING 'rewritten/' || path"),
     (True, "VACUUM FULL whole"),
     (True, "CREATE TABLE fresh (LIKE parts INCLUDING ALL); INSERT INTO fresh SELECT n, 100 + n, 'attached/' || n || random() FROM generate_series(1, 30) n; ALTER TABLE parts ATTACH PARTITION fresh FOR VALUES FROM (100) TO (200)"),
-    (True, "ALTER TABLE parts DETACH PARTITION fresh; DROP TABLE fresh"),
+    (False, "ALTER TABLE parts DETACH PARTITION fresh; DROP TABLE fresh"),
+    (False, "CREATE TABLE made PARTITION OF parts FOR VALUES FROM (200) TO (300)"),
+    (False, "DROP TABLE made; CREATE TABLE made PARTITION OF parts FOR VALUES FROM (200) TO (300)"),
+    (False, "DROP TABLE made"),
+    (False, "BEGIN; CREATE TABLE empty (LIKE parts INCLUDING ALL); ALTER TABLE parts ATTACH PARTITION empty FOR VALUES FROM (300) TO (400); COMMIT"),
+    (False, "ALTER TABLE parts DETACH PARTITION empty CONCURRENTLY; DROP TABLE empty"),
+    (True, "ALTER TABLE parts DETACH PARTITION parts_1; UPDATE parts_1 SET path = 'away/' || id || random(); ALTER TABLE parts ATTACH PARTITION parts_1 FOR VALUES FROM (50) TO (100)"),
     (True, "ALTER PUBLICATION s3gc DROP TABLE named; INSERT INTO named SELECT 900000 + n, 'gap ' || n || random(), 'gap/' || n || random() FROM generate_series(1, 5) n; ALTER PUBLICATION s3gc ADD TABLE named"),
     (True, "DROP TABLE whole; CREATE TABLE whole (id int PRIMARY KEY, path text, doc text); ALTER TABLE whole ALTER doc SET STORAGE EXTERNAL, REPLICA IDENTITY FULL; ALTER PUBLICATION s3gc ADD TABLE whole"),
 ]  # fmt: skip
@@ -73,6 +79,7 @@ class Torture:
         self._restarts = 0
         self._gap = False
         self._number = 0
+        self._stale = False
         self.counts: Counter[str] = Counter()
         self.source = self._open()
         self.position = Position("", "")
@@ -116,7 +123,9 @@ class Torture:
     # ------------------------------------------------------------------ ours
 
     async def _step(self) -> None:
-        kind = self._random.choice(["follow", "follow", "watch", "watch", "crash", "still", "release"])
+        kind = self._random.choice(
+            ["follow", "watch", "watch", "crash", "still", "release", "tip", "tip", "tip", "let go"]
+        )
         self.counts[kind] += 1
         try:
             if kind == "follow":
@@ -127,6 +136,10 @@ class Torture:
                 await self._crash()
             elif kind == "release":
                 await self.source.applied(self.position)
+            elif kind == "tip":
+                await self._up_to_now()
+            elif kind == "let go":
+                await self.source.let_go()
             else:
                 await self._check_still()
         except PositionLost as error:
@@ -145,6 +158,7 @@ class Torture:
                 self._gap = False
                 self.position = await self.source.begin()
                 self.rows = Rows([r async for batch in self.source.scan() for r in batch.references])
+                self._stale = False
             except PositionLost:
                 raise
             except SourceError as error:
@@ -157,13 +171,30 @@ class Torture:
 
     async def _follow(self, stop_after: int | None = None) -> set[str]:
         """Up to a fence, each batch with its position at once, as the registry does. Returns all keys told."""
-        fence = await self.source.fence(FENCE)
+        told = await self._apply(await self.source.fence(FENCE), stop_after)
+        if self._stale and stop_after is None:  # as a plan does
+            rows = Rows([r async for batch in self.source.scan() for r in batch.references])
+            self.rows, self._stale = rows, False
+            self.counts["scanned again"] += 1
+            told |= await self._apply(await self.source.fence(FENCE), None)
+        return told
+
+    async def _up_to_now(self) -> None:
+        """As the follower does."""
+        tip = await self.source.tip(self.position, FENCE)
+        if tip is None:
+            self.counts["nothing new"] += 1
+        else:
+            await self._apply(tip, None)
+
+    async def _apply(self, until: Position, stop_after: int | None) -> set[str]:
         told: set[str] = set()
-        stream = self.source.changes(self.position, fence)
+        stream = self.source.changes(self.position, until)
         try:
             async for batch in stream:
                 self.rows.apply([batch])
                 self.position = batch.position
+                self._stale = self._stale or batch.stale is not None
                 self.counts["changes"] += len(batch.changes)
                 told |= {reference.key for change in batch.changes for reference in change.references}
                 if stop_after is not None:
@@ -301,7 +332,7 @@ class Torture:
         return self._random.randrange(300)
 
     def _at(self) -> int:
-        return self._random.randrange(100)
+        return self._random.randrange(100) + self._random.choice([0] * 20 + [200, 300])
 
     def _key(self) -> str:
         return f"'k/{self._next()}'"
@@ -340,6 +371,8 @@ class Torture:
                 "CREATE TABLE IF NOT EXISTS whole (id int PRIMARY KEY, path text, doc text)",
                 "ALTER TABLE whole REPLICA IDENTITY FULL",
                 "ALTER PUBLICATION s3gc SET TABLE files, parts, whole, named",
+                "DO $$ BEGIN ALTER TABLE parts ATTACH PARTITION parts_1 FOR VALUES FROM (50) TO (100);"
+                " EXCEPTION WHEN OTHERS THEN NULL; END $$",
             ):
                 self._gap = True
                 await connection.execute(statement)

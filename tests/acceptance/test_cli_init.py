@@ -194,3 +194,49 @@ def test_a_draft_survives_every_name(tmp_path: Path) -> None:
     loaded = load_config(tmp_path / "s3gc.toml", database_url="sqlite:///x")
     assert {name: list(columns) for name, columns in loaded.tables.items()} == {table: [column]}
     assert "\x1b" not in text
+
+
+def test_values_relative_to_a_folder_columns_of_folders_and_derived_objects(
+    s3gc: Command, place: Place
+) -> None:
+    """As django-storages with a location, an album's folder, and a thumbnailer leave them."""
+    place.database.unlink()
+    (place.folder / "s3gc.toml").unlink()
+    for number in range(6):
+        place.put(f"media/photos/p{number}.jpg", b"a photo")
+        place.put(f"media/photos/p{number}_200x200.jpg", b"its thumbnail")
+        place.put(f"media/thumbs/photos/p{number}_64.png", b"no photo of that ending")
+        place.put(f"media/cache/photos/p{number}.jpg", b"a cached one")
+        place.put(f"galleries/{number}/a.jpg", b"in a gallery")
+    with sqlite3.connect(place.database) as database:
+        database.execute("CREATE TABLE photos (id INTEGER PRIMARY KEY, file TEXT, word TEXT)")
+        database.execute("CREATE TABLE albums (id INTEGER PRIMARY KEY, folder TEXT)")
+        for number in range(6):
+            database.execute(
+                "INSERT INTO photos (file, word) VALUES (?, 'hello')", (f"photos/p{number}.jpg",)
+            )
+            database.execute("INSERT INTO albums (folder) VALUES (?)", (f"galleries/{number}",))
+    database.close()
+    before = place.everything()
+    run = s3gc("init", *arguments(place), "--json")
+    assert run.code == 0, run.stderr
+    assert place.everything() == before, "it only reads"
+    found = columns(run)
+    assert found["photos.file"]["above"] == {"media/": 6}
+    assert found["albums.folder"]["folders"] == 6
+    assert found["photos.word"]["names_objects"] is False
+    rules = {one["form"]: (one["parent"], one["found"], one["tried"]) for one in run.document["derived"]}
+    assert rules["{key}_200x200.jpg"] == ("{key}.jpg", 6, 6)
+    assert rules["media/cache/{key}"] == ("media/{key}", 6, 6)
+    assert not any("_64" in form for form in rules), "there is no such parent"
+
+    text = (place.folder / "s3gc.toml").read_text(encoding="utf-8")
+    written = tomllib.loads(text)
+    assert written["key_prefixes"] == ["media/"]
+    assert written["folders"] == {"albums": ["folder"]}
+    assert written["derived"]["{key}_200x200.jpg"] == "{key}.jpg"
+    assert "# 6 of 6 have it" in text
+    plan = s3gc("plan", "--json").document
+    kept = plan["kept"]
+    assert kept["referenced"] == 12, "six photos, and six that lie in galleries"
+    assert kept["derived"] == 12

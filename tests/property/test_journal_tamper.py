@@ -16,9 +16,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from s3gc.model import AuditResult, JournalDraft, JournalEntry
-from s3gc.vault import SqliteJournal
+from s3gc.vault import SqliteJournal, _queries
 from s3gc.vault._audit import audit
-from s3gc.vault._chain import COLUMNS, expected_schema, genesis
+from s3gc.vault._chain import COLUMNS, expected_schema, genesis, require_progress
 from s3gc.vault._head import SLOT_OFFSETS, Head, HeadFile
 from s3gc.vault.records import canonical
 
@@ -316,3 +316,57 @@ def test_any_entries_come_back_as_they_were(drafts: list[JournalDraft], times: i
     assert [(e.event, e.operation_id, e.key, e.data) for e in found] == [
         (d.event, d.operation_id, d.key, d.data) for d in drafts
     ]
+
+
+# --------------------------------------------------------------------------- pages that lead back
+
+
+@pytest.fixture(scope="module")
+def tall(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[int]]:
+    """Entries on several pages, and the bits of the cells of the page above them."""
+    folder = tmp_path_factory.mktemp("tall")
+    drafts = [JournalDraft("deleted", "op", str(n), {"x": "y" * 600}) for n in range(30)]
+    anyio.run(_made, folder, drafts, 30)
+    path = folder / "journal.sqlite3"
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        (size,) = connection.execute("PRAGMA page_size").fetchone()
+        (root,) = connection.execute("SELECT rootpage FROM sqlite_master WHERE name = 'entries'").fetchone()
+    page = path.read_bytes()[(root - 1) * size : root * size]
+    assert page[0] == 5  # an inner page of a table
+    cells = int.from_bytes(page[5:7])
+    return path, list(range(((root - 1) * size + cells) * 8, root * size * 8))
+
+
+def flipped_copy(path: Path, bit: int, folder: str) -> Path:
+    data = bytearray(path.read_bytes())
+    data[bit // 8] ^= 1 << bit % 8
+    made = Path(folder) / "journal.sqlite3"
+    made.write_bytes(data)
+    return made
+
+
+@pytest.mark.timeout(120)
+def test_pages_that_lead_back_are_found_and_end(
+    tall: tuple[Path, list[int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One flipped bit made ``audit verify`` and the reading of a journal go on for ever."""
+    monkeypatch.setattr(_queries, "PAGE_ROWS", 5)
+    path, places = tall
+    for bit in places:
+        with tempfile.TemporaryDirectory() as folder:
+            copy = flipped_copy(path, bit, folder)
+            with contextlib.closing(sqlite3.connect(copy)) as connection:
+                found = audited(connection, path.with_name("journal.head"))
+                assert not found.ok, bit
+                numbers: list[int] = []
+                with contextlib.suppress(sqlite3.DatabaseError):
+                    for rows in _queries.query().pages(connection, 0, 30):
+                        numbers += [row[0] for row in rows]
+                        assert len(numbers) <= 60, bit
+
+
+def test_a_page_that_leads_nowhere_is_damage() -> None:
+    require_progress(6, 5)
+    for last in (5, 4):
+        with pytest.raises(sqlite3.DatabaseError, match="behind entry 5"):
+            require_progress(last, 5)

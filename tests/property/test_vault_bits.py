@@ -25,6 +25,7 @@ from s3gc.model import BackupRecord, JournalDraft, JournalEntry
 from s3gc.testing.vault_contract import OPERATION, STORE_URL, add, backed_up, entries, read
 from s3gc.vault import LocalVault, _contents, _session, _sharing
 from s3gc.vault._head import SLOT_OFFSETS
+from s3gc.vault._locations import index_of
 from s3gc.vault.checkpoints import against, checkpoints_from, make_checkpoint
 from s3gc.vault.packs import parse_location
 from s3gc.vault.records import canonical, record_from_json
@@ -32,14 +33,30 @@ from s3gc.vault.records import canonical, record_from_json
 SAMPLES = 250
 """Bits tried in a file by default, at most."""
 
+TEXT = b"a text that compresses, a text that compresses. " * 20
+LARGE = b"streamed, not read whole " * 60  # larger than SMALL_OBJECT_BYTES here
+
 CONTENT = {
-    "text": b"a text that compresses, a text that compresses. " * 20,
-    "noise": bytes(range(256)),
-    "empty": b"",
-    "the same text": b"a text that compresses, a text that compresses. " * 20,
-    "large": b"streamed, not read whole " * 60,  # larger than SMALL_OBJECT_BYTES here
-    "last": b"the frame at the end of its pack",
+    "frames": {
+        "text": TEXT,
+        "noise": bytes(range(256)),
+        "empty": b"",
+        "the same text": TEXT,
+        "large": LARGE,
+        "last": b"the frame at the end of its pack",
+    },
+    "blocks": {
+        "a.txt": b"of the block that others share bytes of",
+        "text.txt": TEXT,
+        "z.txt": b"the end of that block",
+        "the same text.txt": TEXT,
+        "large.txt": LARGE,
+        "1.json": b'{"of": "a block in the second commit"}',
+        "2.json": b'{"of": "the same block"}',
+        "noise": bytes(range(256)),
+    },
 }
+"""By what the vault makes of small objects. The first three are of one commit, the others of a second one."""
 
 
 def bits(size: int) -> Iterator[int]:
@@ -67,32 +84,36 @@ def flipped(path: Path, bit: int) -> Iterator[None]:
         flip()
 
 
-def unopened(folder: Path) -> LocalVault:
-    return LocalVault(folder, compressors=[ZstdCompressor()], clock=SystemClock())
-
-
 class Made:
     """A vault in files, closed, and what is in it."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, kind: str) -> None:
         self.folder = folder
+        self.kind = kind
+        self.content = CONTENT[kind]
         self.key = Ed25519PrivateKey.generate()
         self.records: dict[str, BackupRecord] = {}
         self.journal: list[JournalEntry] = []
         self.checkpoint = ""
 
+    def unopened(self, folder: Path) -> LocalVault:
+        """The vault in a folder, this one or a copy."""
+        solid = ZstdCompressor() if self.kind == "blocks" else None
+        return LocalVault(folder, compressors=[ZstdCompressor()], clock=SystemClock(), solid=solid)
+
     async def make(self) -> None:
-        vault = unopened(self.folder)
+        vault = self.unopened(self.folder)
         await vault.open(STORE_URL)
-        for keys in (list(CONTENT)[:3], list(CONTENT)[3:]):  # equal content is shared with an earlier commit
+        keys_of_all = list(self.content)
+        for keys in (keys_of_all[:3], keys_of_all[3:]):  # equal content is shared with an earlier commit
             async with vault.session(OPERATION) as session:
                 for key in keys:
-                    await add(session, key, CONTENT[key])
+                    await add(session, key, self.content[key])
                 made = await session.commit()
             await vault.journal.append(backed_up(made))
             self.records |= {record.key: record for record in made}
         await vault.journal.append(
-            [JournalDraft("deleted", OPERATION, "text", {"n": 1.5, "ü": [None, True]})]
+            [JournalDraft("deleted", OPERATION, keys_of_all[0], {"n": 1.5, "ü": [None, True]})]
         )
         one = await make_checkpoint(vault, self.key, vault._clock.now(), OPERATION)
         self.checkpoint = canonical(one.as_json()) + "\n"
@@ -114,13 +135,13 @@ class Made:
         return mine | sharers
 
 
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Made]:
+@pytest.fixture(scope="module", params=["frames", "blocks"])
+def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Made]:
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(_session, "SMALL_OBJECT_BYTES", 1_200)
         for module in (_contents, _sharing):
             patched.setattr(module, "SHARED_MIN_BYTES", 500)
-        found = Made(tmp_path_factory.mktemp("bits") / "vault")
+        found = Made(tmp_path_factory.mktemp("bits") / "vault", request.param)
         anyio.run(found.make)
         yield found
 
@@ -130,14 +151,21 @@ async def unreadable(vault: LocalVault, made: Made) -> set[str]:
     lost: set[str] = set()
     for key, record in made.records.items():
         try:
-            assert await read(vault, record) == CONTENT[key], key
+            assert await read(vault, record) == made.content[key], key
         except VaultCorrupt:
             lost.add(key)
     return lost
 
 
 def test_the_vault_has_what_it_should(made: Made) -> None:
-    assert made.records["the same text"].same_as is not None
+    shared = [record.same_as for record in made.records.values() if record.same_as is not None]
+    assert len(shared) == 1
+    in_blocks = {key for key, record in made.records.items() if index_of(record.location) is not None}
+    if made.kind == "blocks":
+        assert in_blocks == {"a.txt", "text.txt", "z.txt", "1.json", "2.json"}
+        assert shared[0].key in in_blocks  # as a vault with a smaller SHARED_MIN_BYTES would do
+    else:
+        assert not in_blocks
     assert {record.codec for record in made.records.values()} >= {"zstd", "store"}
     assert len(list((made.folder / "packs").iterdir())) >= 2
 
@@ -146,7 +174,7 @@ def test_each_bit_of_a_pack(made: Made) -> None:
     """In an open vault: verify finds each, names the object, and every other one gives its very bytes."""
 
     async def run() -> int:
-        vault = unopened(made.folder)
+        vault = made.unopened(made.folder)
         await vault.open(STORE_URL, create=False)
         tried = 0
         for path in sorted((made.folder / "packs").iterdir()):
@@ -161,7 +189,7 @@ def test_each_bit_of_a_pack(made: Made) -> None:
                     assert lost, (path.name, bit)
                     assert lost <= owners, (path.name, bit)
                     small = await vault.read_small(list(made.records.values()))
-                    assert all(CONTENT[key] == data for key, data in small.items())
+                    assert all(made.content[key] == data for key, data in small.items())
                 tried += 1
         assert (await vault.verify()).ok
         await vault.aclose()
@@ -181,7 +209,7 @@ def test_each_bit_of_a_pack_that_is_opened_anew(made: Made, tmp_path: Path) -> N
                 shutil.copytree(made.folder, folder)
                 copy = folder / "packs" / path.name
                 with flipped(copy, bit):
-                    vault = unopened(folder)
+                    vault = made.unopened(folder)
                     await vault.open(STORE_URL, create=False)
                     assert copy.stat().st_size == size
                     assert not (await vault.verify()).ok, (path.name, bit)
@@ -198,7 +226,7 @@ async def found_in_journal(folder: Path, made: Made) -> bool:
     What is found leaves the backups alone: they are read as before, but for bytes that are shared, where the
     journal is asked for their place. Then it is made anew from the packs, and all are there.
     """
-    vault = unopened(folder)
+    vault = made.unopened(folder)
     try:
         await vault.open(STORE_URL, create=False)
     except VaultError:
@@ -213,13 +241,13 @@ async def found_in_journal(folder: Path, made: Made) -> bool:
         await vault.aclose()
     if lost:
         assert all(made.records[key].same_as is not None for key in lost)
-        await unopened(folder).rebuild(STORE_URL, OPERATION, set_aside=True)
-        anew = unopened(folder)
+        await made.unopened(folder).rebuild(STORE_URL, OPERATION, set_aside=True)
+        anew = made.unopened(folder)
         await anew.open(STORE_URL, create=False)
         backups = [record_from_json(entry.data["backup"]) for entry in await entries(anew, events=BACKUPS)]
-        assert {record.key for record in backups} == CONTENT.keys()
+        assert {record.key for record in backups} == made.content.keys()
         for record in backups:
-            assert await read(anew, record) == CONTENT[record.key]
+            assert await read(anew, record) == made.content[record.key]
         await anew.aclose()
     return True
 
@@ -277,7 +305,7 @@ def test_each_bit_of_the_head(made: Made, tmp_path: Path) -> None:
 
 def test_each_bit_of_a_checkpoint(made: Made) -> None:
     async def run() -> None:
-        vault = unopened(made.folder)
+        vault = made.unopened(made.folder)
         await vault.open(STORE_URL, create=False)
         assert await against(vault, checkpoints_from(made.checkpoint), made.key.public_key()) == []
         text = made.checkpoint.encode()

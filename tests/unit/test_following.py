@@ -482,3 +482,176 @@ async def test_a_second_scan_that_fails_is_tried_again(bench: Bench) -> None:
         source.asked.clear()
         await gc.plan()
         assert source.asked == ["changes"]
+
+
+# --------------------------------------------------------------------------- a scan that is cut off
+
+
+class Cut(Following):
+    """Its scans can go on. ``stop_after`` rows the process is killed."""
+
+    resumes_scans = True
+    stop_after: int | None = None
+
+    async def scan(self) -> AsyncIterator[Any]:
+        async for batch in self._cut(super().scan()):
+            yield batch
+
+    async def scan_on(self, begun: Position, mark: str) -> AsyncIterator[Any]:
+        self.asked.append(f"scan_on {mark}")
+        async for batch in self._cut(super().scan_on(begun, mark)):
+            yield batch
+
+    async def _cut(self, batches: AsyncIterator[Any]) -> AsyncIterator[Any]:
+        async for batch in batches:
+            if self.stop_after == 0:
+                raise SourceError("killed here")
+            if self.stop_after is not None:
+                self.stop_after -= 1
+            yield batch
+
+
+@pytest.fixture
+def cut(bench: Bench) -> Cut:
+    source = Cut(bench.clock)
+    for number in range(1, 10):
+        source.write(str(number), LIVE)
+    return source
+
+
+async def references(gc: Any) -> int:
+    return int((await gc._parts.registry.references.states())["following"].references)
+
+
+async def test_a_scan_that_is_cut_off_goes_on_where_it_was(bench: Bench, cut: Cut) -> None:
+    """In another process, and what changed in between is told afterwards."""
+    cut.stop_after = 4
+    async with bench.open(cut, mode="dry_run") as gc:
+        with pytest.raises(CycleHeld, match="killed here"):
+            await gc.plan()
+        assert await gc._parts.registry.references.states() == {}, "half of it counts for nothing"
+    cut.stop_after = None
+    cut.remove("2")  # read already
+    cut.write("3", "free/1")
+    cut.write("8", "free/2")  # not read yet
+    cut.asked.clear()
+    seen: list[int] = []
+    bench.on["scan_resumed"] = lambda: seen.append(1)
+    async with bench.open(cut, mode="dry_run") as gc:
+        plan = await gc.plan()
+        assert [entry.object.key for entry in plan] == ["free/3"]
+        assert await references(gc) == 8
+        assert (cut.asked, seen) == (["scan_on 4", "changes"], [1])
+        cut.asked.clear()
+        await gc.plan()
+        assert cut.asked == ["changes"]
+
+
+async def test_a_scan_may_be_cut_off_again_and_again(bench: Bench, cut: Cut) -> None:
+    for number in range(9):
+        cut.stop_after = 1
+        async with bench.open(cut, mode="dry_run") as gc:
+            if number < 8:
+                with pytest.raises(CycleHeld, match="killed here"):
+                    await gc.plan()
+    cut.stop_after = None
+    async with bench.open(cut, mode="dry_run") as gc:
+        assert held_by(await gc.plan()) == []
+        assert await references(gc) == 9
+    assert cut.asked.count("begin") == 1
+
+
+async def test_the_counts_of_a_column_are_those_of_the_whole_scan(bench: Bench) -> None:
+    class Counting(Cut):
+        def columns(self) -> Sequence[Column]:
+            return [Column("rows", "key")]
+
+        async def _cut(self, batches: AsyncIterator[Any]) -> AsyncIterator[Any]:
+            async for batch in super()._cut(batches):
+                values = len(batch.references)
+                yield evolve(batch, counts={Column("rows", "key"): ColumnCount(batch.rows, values)})
+
+    source = Counting(bench.clock)
+    for number in range(1, 5):
+        source.write(str(number), LIVE)
+    source.stop_after = 2
+    async with bench.open(source, mode="dry_run") as gc:
+        with pytest.raises(CycleHeld, match="killed here"):
+            await gc.plan()
+        source.stop_after = None
+        for row in ("3", "4"):  # the part that is read last has no value
+            source.rows[row] = ()
+        assert held_by(await gc.plan()) == []
+
+
+async def test_a_scan_whose_changes_are_lost_begins_anew(bench: Bench, cut: Cut) -> None:
+    cut.stop_after = 4
+    async with bench.open(cut, mode="dry_run") as gc:
+        with pytest.raises(CycleHeld, match="killed here"):
+            await gc.plan()
+        cut.stop_after = None
+        cut.remove("2")
+        cut.lose_log()
+        cut.asked.clear()
+        assert len(await gc.plan()) == 3
+        assert await references(gc) == 8
+    assert cut.asked == ["scan_on 4", "begin", "scan", "changes"]
+
+
+async def test_a_loss_forgets_what_was_scanned(bench: Bench, cut: Cut) -> None:
+    cut.stop_after = 4
+    async with bench.open(cut, mode="dry_run") as gc:
+        with pytest.raises(CycleHeld, match="killed here"):
+            await gc.plan()
+        await gc._parts.registry.references.lose_position("following", "a test")
+        assert await gc._parts.registry.scans.cut_off("following") is None
+        cut.stop_after = None
+        cut.asked.clear()
+        await gc.plan()
+    assert cut.asked == ["begin", "scan", "changes"]
+
+
+async def test_a_second_scan_goes_on_only_where_the_registry_stands_still(bench: Bench, cut: Cut) -> None:
+    """What the follower has applied since would be undone by rows that were read before it."""
+    async with bench.open(cut, mode="dry_run") as gc:
+        await gc.plan()
+        cut.drop_rows("9")
+        cut.stop_after = 4
+        with pytest.raises(CycleHeld, match="killed here"):
+            await gc.plan()
+        cut.stop_after = None
+        cut.asked.clear()
+        await gc.plan()
+        assert cut.asked == ["changes", "scan_on 4", "changes"]
+        cut.drop_rows("8")
+        cut.stop_after = 4
+        with pytest.raises(CycleHeld, match="killed here"):
+            await gc.plan()
+        cut.stop_after = None
+        cut.write("2", "free/1")  # read already
+        cut.asked.clear()
+        plan = await gc.plan()
+        assert cut.asked == ["changes", "scan", "changes"]
+        assert [entry.object.key for entry in plan] == ["free/2", "free/3"]
+
+
+async def test_what_a_plan_reads_in_a_sweep_is_never_a_scan(bench: Bench, cut: Cut) -> None:
+    """A partition that is dropped under a sweep is scanned by the next plan, not between two deletes."""
+    bench.on["batch_backed_up"] = lambda: cut.drop_rows("9")
+    async with bench.open(cut) as gc:
+        cut.asked.clear()
+        assert set((await gc.collect()).deleted) == {"free/1", "free/2", "free/3"}
+        assert cut.asked.count("scan") == 1
+        bench.on.clear()
+        cut.asked.clear()
+        await gc.plan()
+        assert cut.asked == ["changes", "scan", "changes"]
+
+
+async def test_progress_is_told(bench: Bench, cut: Cut, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("s3gc.scanning.PROGRESS_EVERY", 3)
+    told: list[Any] = []
+    async with bench.open(cut, mode="dry_run") as gc:
+        with gc.watching(lambda event, data: told.append(dict(data)) if event == "scan_progress" else None):
+            await gc.plan()
+    assert told == [{"source": "following", "rows": rows, "expected": 9} for rows in (3, 6, 9)]

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+import random
 import sqlite3
-from collections.abc import AsyncIterator, Sequence
+import threading
+from collections.abc import AsyncIterator, Collection, Sequence
 from datetime import timedelta
 from pathlib import Path
 
@@ -22,7 +25,9 @@ from s3gc.testing.simulator._vault import Disk, watched
 from s3gc.testing.vault_contract import ATTRIBUTES, add, entries, object_info, pieces, read
 from s3gc.vault import LocalVault, _sharing, record_from_json, record_to_json
 from s3gc.vault._contents import CONTENTS_NAME, Contents
+from s3gc.vault._encode import Arrived, Placed, SmallPacks
 from s3gc.vault._layout import FrameBuilder, header_text
+from s3gc.vault._sharing import Sharing
 from s3gc.vault.browse import Wanted, latest
 from s3gc.vault.extract import extract
 from s3gc.vault.packs import parse_location, read_frames, read_payload
@@ -618,6 +623,110 @@ async def test_many_batches_at_once_ask_the_index(shop: Shop, caplog: pytest.Log
     assert len(made) == 480
     assert all(record.same_as is not None for record in made)
     assert "contents_unusable" not in caplog.text
+
+
+async def test_batches_on_their_way_together_share(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first isn't written before the second has asked whether its content is there."""
+    asked, both = itertools.count(1), threading.Event()
+    look, write = Sharing._look, SmallPacks.write
+
+    def looks(self: Sharing, batch: Sequence[Arrived]) -> dict[bytes, list[int]]:
+        found = look(self, batch)
+        if next(asked) == 2:
+            both.set()
+        return found
+
+    def writes(self: SmallPacks, batch: Sequence[Arrived]) -> list[Placed]:
+        assert both.wait(30)
+        return write(self, batch)
+
+    monkeypatch.setattr(Sharing, "_look", looks)
+    monkeypatch.setattr(SmallPacks, "write", writes)
+    async with shop.vault.session(ONE) as session:
+        async with anyio.create_task_group() as tasks:
+            for key in "ab":
+                info = object_info(key, len(BIG))
+                tasks.start_soon(session.add_all, [WholeObject(info, info, ATTRIBUTES, BIG)])
+        made = await session.commit()
+    assert sorted(record.same_as is None for record in made) == [False, True]
+    assert shop.stored(BIG) == 1
+    shop.records |= {record.key: record for record in made}
+    for key in "ab":
+        assert await read(shop.vault, shop.records[key]) == BIG
+
+
+async def test_many_batches_with_the_same_content_wait_in_no_circle(shop: Shop) -> None:
+    bodies = [os.urandom(8_192) for _ in range(30)]
+    async with shop.vault.session(ONE) as session:
+
+        async def batch(number: int) -> None:
+            some = [(f"{number}-{n}", data) for n, data in enumerate(bodies)]
+            random.Random(number).shuffle(some)
+            infos = {key: object_info(key, 8_192) for key, _ in some}
+            await session.add_all([WholeObject(infos[k], infos[k], ATTRIBUTES, data) for k, data in some])
+
+        with anyio.fail_after(60):
+            async with anyio.create_task_group() as tasks:
+                for number in range(12):
+                    tasks.start_soon(batch, number)
+            made = await session.commit()
+    assert len(made) == 360
+    assert [shop.stored(data) for data in bodies] == [1] * 30
+
+
+async def test_who_waits_for_a_batch_that_fails_writes_it(shop: Shop) -> None:
+    async def nothing(_: object) -> list[BackupRecord]:
+        return []
+
+    def contents() -> Contents:
+        return Contents(shop.folder, shop.vault.journal.path, shop.vault.id)
+
+    sharing = Sharing(contents, nothing, shop.vault.locate, shop.vault.read)
+    info = object_info("k", len(BIG))
+    header = header_text(info, ATTRIBUTES, URL, ONE)
+    one, two = Arrived(info, ATTRIBUTES, header, BIG), Arrived(info, ATTRIBUTES, header, BIG)
+    told: list[str] = []
+
+    async def first(tasks: anyio.abc.TaskGroup) -> None:
+        async with sharing.placing([one]):
+            tasks.start_soon(second)
+            await anyio.wait_all_tasks_blocked()
+            told.append("first")
+            raise VaultError("full")
+
+    async def second() -> None:
+        async with sharing.placing([two]):
+            told.append("second")
+
+    async with anyio.create_task_group() as tasks:
+        with pytest.raises(VaultError, match="full"):
+            await first(tasks)
+    assert told == ["first", "second"]
+    assert two.same_as is None
+    sharing.close()
+
+
+async def test_large_objects_that_end_together_share(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both have asked the index, whose only backup is damaged, before one of them is remembered."""
+    large = os.urandom(1 << 20) * 9
+    await shop.put({"a": large})
+    flip(shop, "a")
+    together, ask = threading.Barrier(2), Sharing._ask
+
+    def asks(self: Sharing, wanted: Collection[bytes]) -> dict[bytes, list[int]]:
+        together.wait(60)
+        return ask(self, wanted)
+
+    async with shop.vault.session(TWO) as session:
+        monkeypatch.setattr(Sharing, "_ask", asks)
+        async with anyio.create_task_group() as tasks:
+            for key in "bc":
+                tasks.start_soon(add, session, key, large)
+        monkeypatch.undo()
+        made = await session.commit()
+    assert sorted(record.same_as is None for record in made) == [False, True]
+    for record in made:
+        assert await read(shop.vault, record) == large
 
 
 async def test_large_content_is_stored_once_too(shop: Shop) -> None:

@@ -152,12 +152,7 @@ class Follower:
         self._assembler = assembler
 
     def _compare(self, found: Catalogue, after: Place) -> None:
-        files = [name for name, _ in found.server.logs]
-        if files and after.log.file not in files:
-            raise PositionLost(
-                f"{self._name}: the server has purged its log {after.log.file} (the oldest is {files[0]}): "
-                "keep logs for longer than the time between two cycles"
-            )
+        still_told(self._name, found, after)
         assert self._until is not None
         differences = after.prints.differences(
             self._until.prints, [table.spec for table in self._target.tracked], storage=False
@@ -220,3 +215,16 @@ class _Projection:
         if wanted is None:
             return None
         return [column.index for column in table.columns if column.name in wanted]
+
+
+def still_told(name: str, found: Catalogue, place: Place) -> None:
+    """
+    Raises:
+        PositionLost: the log from a place on is gone.
+    """
+    files = [file for file, _ in found.server.logs]
+    if files and place.log.file not in files:
+        raise PositionLost(
+            f"{name}: the server has purged its log {place.log.file} (the oldest is {files[0]}): keep logs "
+            "for longer than the time between two cycles"
+        )

@@ -20,7 +20,7 @@ log_bin_compress binlog_transaction_compression max_binlog_size lower_case_table
 binlog_ignore_db
 """
 _TABLES = """
-SELECT table_name, table_type, engine, table_collation, create_options FROM information_schema.tables
+SELECT table_name, table_type, engine, create_options, table_rows FROM information_schema.tables
 WHERE table_schema = %s
 """
 _COLUMNS = """
@@ -70,6 +70,7 @@ class TableInfo:
     columns: Sequence[ColumnInfo]  # the tracked ones, in order
     storage: Sequence[int]
     above: Sequence[ForeignKey]  # by which changes of other tables reach its rows
+    rows: int  # about
 
     def prints(self) -> TablePrint:
         shape = digest(
@@ -186,12 +187,12 @@ async def _table(
     name = tracked.parts[-1]
     if not database:
         return "the URL names no database: end it with /name or write database.table"
-    rows = await fetch(connection, _TABLES, database)
-    found = [row for row in rows if row[0] == name]
+    every = await fetch(connection, _TABLES, database)
+    found = [row for row in every if row[0] == name]
     if not found:
-        hint = nearest(name, [str(row[0]) for row in rows])
+        hint = nearest(name, [str(row[0]) for row in every])
         return f"there is no table {tracked.spec!r}, or this user may not see it{hint}"
-    [(_, kind, engine, _, options)] = found
+    [(_, kind, engine, options, rows)] = found
     infos: dict[str, ColumnInfo] = {}
     for of, column, number, data_type, type_name, charset, collation, extra, expression in await fetch(
         connection, _COLUMNS, database, name
@@ -214,6 +215,7 @@ async def _table(
     return TableInfo(
         tracked, database, name, str(kind), str(engine or ""),
         "VERSIONED" in f"{kind} {options}".upper(), key, columns, storage.get((database, name), []), above,
+        int(rows or 0),
     )  # fmt: skip
 
 

@@ -49,6 +49,7 @@ WRITE_TIMEOUT: Final = 86_400
 """Seconds that the server waits for a reader that is busy (``net_write_timeout``, a minute by itself)."""
 
 _LONGEST = 0xFFFFFF
+_DENIED = frozenset({1045, 1142, 1227})  # MariaDB says the first of a command, too
 _SEMI_SYNC = 0xEF
 
 
@@ -200,7 +201,13 @@ class BinlogStream:
         if semi_sync:
             await self.query("SET @rpl_semi_sync_slave = 1, @rpl_semi_sync_replica = 1")
         self._semi_sync = None if semi_sync else False
-        await self._command(REGISTER, register(server_id, name))
+        try:
+            await self._command(REGISTER, register(server_id, name))
+        except ServerError as error:
+            if error.code not in _DENIED:
+                raise
+            message = f"GRANT REPLICATION SLAVE ON *.* TO the user that reads the log: {error.message}"
+            raise ServerError(error.code, message) from error
         try:
             await self._connection._execute_command(*dump(server_id, start, blocking=blocking))
         except aiomysql.Error as error:
@@ -327,6 +334,7 @@ class BinlogStream:
         position = int.from_bytes(event[13:17], "little")
         body = struct.pack("<BQ", _SEMI_SYNC, position) + self._file.encode()
         self._connection._writer.write(len(body).to_bytes(3, "little") + b"\0" + body)
+        self._sequence = 1  # both sides begin to count anew: this packet was the first
 
     # ------------------------------------------------------------------ ends
 

@@ -367,8 +367,8 @@ class Rows(Event):
 
 @frozen
 class Insert(Rows):
-    """New rows. In MINIMAL images a column that the statement didn't name is absent, and the row has its default
-    there, which may be a reference: such a row must be read."""
+    """New rows. In MINIMAL images a column that the statement didn't name is absent, and the row has its
+    default there, which may be a reference: such a row must be read."""
 
     rows: list[Image]
 

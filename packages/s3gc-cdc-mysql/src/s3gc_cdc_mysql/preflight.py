@@ -9,8 +9,7 @@ from s3gc_cdc_mysql.catalogue import Catalogue, Server, TableInfo, quoted
 
 _KEYS = frozenset(
     {
-        "tinyint", "smallint", "mediumint", "int", "bigint", "year", "decimal", "date", "datetime", "enum",
-        "set",
+        "tinyint", "smallint", "mediumint", "int", "bigint", "year", "decimal", "date", "datetime",
         "char", "varchar", "tinytext", "text", "mediumtext", "longtext",
         "binary", "varbinary", "tinyblob", "blob", "mediumblob", "longblob",
     }

@@ -11,11 +11,11 @@ from s3gc.capture import CaptureState
 from s3gc.errors import ConfigError, PositionLost
 from s3gc.model import Position
 from s3gc.resolver import Resolver
-from s3gc.sources.capture import CHUNK, ChunkReader, FollowedSql
-from s3gc_cdc_mysql._follow import Follower
+from s3gc.sources.capture import CHUNK, FollowedSql
+from s3gc_cdc_mysql._follow import Follower, still_told
 from s3gc_cdc_mysql._reading import TableReader
 from s3gc_cdc_mysql._server import Target
-from s3gc_cdc_mysql.catalogue import digest
+from s3gc_cdc_mysql.catalogue import TableInfo, digest
 from s3gc_cdc_mysql.position import Place
 
 
@@ -124,12 +124,23 @@ class MysqlCdcSource(FollowedSql[Place]):
             )
         return place.position(self.name)
 
-    async def _readers(self) -> Sequence[ChunkReader]:
+    async def _tables(self, begun: Position | None) -> tuple[Sequence[TableInfo], int | None]:
         told = self._follower.told
         if told is not None:  # its last transactions may be in the log and not to be seen yet
             await self._target.visible(told.log, self._patience.total_seconds())
-        tables = (await self._target.catalogue()).known
-        return [TableReader(table, self._resolver, self._chunk_rows) for table in tables]
+        found = await self._target.catalogue()
+        if begun is not None:
+            place = Place.read(begun)
+            still_told(self.name, found, place)
+            names = [table.spec for table in self._tracked]
+            if differences := place.prints.differences(
+                found.prints(self._configuration), names, storage=False
+            ):
+                raise PositionLost(f"{self.name}: {'; '.join(differences)}")
+        return found.known, sum(table.rows for table in found.known)
+
+    def _reader(self, table: TableInfo, last: Sequence[str] | None) -> TableReader:
+        return TableReader(table, self._resolver, self._chunk_rows, last)
 
     def _span(self, after: Position, until: Position) -> tuple[Place, Place] | None:
         begin, end = Place.read(after), Place.read(until)

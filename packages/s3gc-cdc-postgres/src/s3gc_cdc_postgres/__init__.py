@@ -33,6 +33,11 @@ def s3gc_open_source(url: str, config: Config, resolver: Resolver) -> PostgresCd
         folders=config.folders,
         slot=slot,
         publication=publication,
-        resolver_settings=(config.store_url, config.endpoint_url, sorted(config.base_urls)),
+        resolver_settings=(
+            config.store_url,
+            config.endpoint_url,
+            sorted(config.base_urls),
+            *([sorted(config.key_prefixes)] if config.key_prefixes else ()),
+        ),
         patience=config.safety.max_transaction_age,
     )

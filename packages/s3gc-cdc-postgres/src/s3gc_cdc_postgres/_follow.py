@@ -16,7 +16,7 @@ from s3gc_cdc_postgres._assemble import Again, Assembler, Gathered
 from s3gc_cdc_postgres._rows import read_again
 from s3gc_cdc_postgres._server import Target
 from s3gc_cdc_postgres._wire import ConnectionLost, ReplicationConnection, ServerError
-from s3gc_cdc_postgres.catalogue import TableInfo
+from s3gc_cdc_postgres.catalogue import Catalogue, TableInfo
 from s3gc_cdc_postgres.position import Place, format_lsn
 
 RETRY_SECONDS = 60.0
@@ -40,6 +40,35 @@ _AWAY = (
     asyncpg.TooManyConnectionsError,
     asyncpg.InterfaceError,
 )
+
+
+def still_told(name: str, target: Target, found: Catalogue, after: Place) -> None:
+    """
+    Raises:
+        PositionLost: the slot can't tell all that was committed after this place.
+    """
+    lost = f"{name}: "
+    slot = found.slot
+    if slot is None:
+        raise PositionLost(f"{lost}the replication slot {target.slot} is gone")
+    if slot.plugin != "pgoutput" or slot.database != found.server.database:
+        raise PositionLost(f"{lost}the replication slot {target.slot} is another one now")
+    if slot.wal_status == "lost":
+        raise PositionLost(
+            f"{lost}the replication slot {target.slot} has lost its WAL: it held more than "
+            "max_slot_wal_keep_size"
+        )
+    # Asked for less than it has released, the server would begin later without a word.
+    if slot.confirmed > after.lsn:
+        raise PositionLost(
+            f"{lost}the replication slot {target.slot} begins at {format_lsn(slot.confirmed)}, "
+            f"past {format_lsn(after.lsn)}: it was recreated, or somebody else has read from it"
+        )
+    if after.lsn > found.server.lsn:
+        raise PositionLost(
+            f"{lost}the server stands at {format_lsn(found.server.lsn)}, before {format_lsn(after.lsn)}: "
+            "was it restored to its past?"
+        )
 
 
 class Follower:
@@ -130,33 +159,12 @@ class Follower:
         assert self._until is not None
         after = self._after
         found = await self._target.catalogue()
-        lost = f"{self._name}: "
-        slot = found.slot
-        if slot is None:
-            raise PositionLost(f"{lost}the replication slot {self._target.slot} is gone")
-        if slot.plugin != "pgoutput" or slot.database != found.server.database:
-            raise PositionLost(f"{lost}the replication slot {self._target.slot} is another one now")
-        if slot.wal_status == "lost":
-            raise PositionLost(
-                f"{lost}the replication slot {self._target.slot} has lost its WAL: it held more than "
-                "max_slot_wal_keep_size"
-            )
-        # Asked for less than it has released, the server would begin later without a word.
-        if slot.confirmed > after.lsn:
-            raise PositionLost(
-                f"{lost}the replication slot {self._target.slot} begins at {format_lsn(slot.confirmed)}, "
-                f"past {format_lsn(after.lsn)}: it was recreated, or somebody else has read from it"
-            )
-        if after.lsn > found.server.lsn:
-            raise PositionLost(
-                f"{lost}the server stands at {format_lsn(found.server.lsn)}, before {format_lsn(after.lsn)}: "
-                "was it restored to its past?"
-            )
+        still_told(self._name, self._target, found, after)
         differences = after.prints.differences(
             self._until.prints, [table.spec for table in self._target.tracked], storage=False
         )
         if differences:
-            raise PositionLost(f"{lost}{'; '.join(differences)}")
+            raise PositionLost(f"{self._name}: {'; '.join(differences)}")
         self._tables = list(found.known)
         assembler = Assembler(self._name, self._tables, after, self._resolver, batch=self.batch)
         assembler.towards(self._until)

@@ -24,19 +24,20 @@ _POLL_SECONDS = 0.02
 class TableReader(ChunkReader):
     """Reads one table by its key."""
 
-    def __init__(self, table: TableInfo, resolver: Resolver, chunk_rows: int) -> None:
-        super().__init__(TableQuery(table.tracked, _select(table), len(table.key)), resolver, chunk_rows)
+    def __init__(
+        self, table: TableInfo, resolver: Resolver, chunk_rows: int, last: Sequence[str] | None = None
+    ) -> None:
+        query = TableQuery(table.tracked, _select(table), len(table.key))
+        super().__init__(query, resolver, chunk_rows, last)
         self._table = table
 
     async def _rows(
-        self, connection: Any, after: Sequence[Any] | None, limit: int
+        self, connection: Any, after: Sequence[str] | None, limit: int
     ) -> Sequence[Sequence[Any]]:
         keys = ", ".join(f"t.{quoted(column.name)}" for column in self._table.key)
         where = "" if after is None else f"WHERE ({keys}) > ({_parameters(self._table.key)}) "
         sql = f"{self._query.sql} {where}ORDER BY {keys} LIMIT {limit}"
-        rows: Sequence[Sequence[Any]] = await connection.fetch(
-            sql, *(row_id([value], 1) for value in after or ())
-        )
+        rows: Sequence[Sequence[Any]] = await connection.fetch(sql, *(after or ()))
         return rows
 
 

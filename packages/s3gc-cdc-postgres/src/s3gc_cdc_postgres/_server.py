@@ -17,7 +17,7 @@ from s3gc.sources.capture import POSTGRES_TEXT, TrackedTable, refuse
 from s3gc_cdc_postgres import catalogue
 from s3gc_cdc_postgres._assemble import PREFIX
 from s3gc_cdc_postgres._wire import ReplicationConnection
-from s3gc_cdc_postgres.catalogue import Catalogue
+from s3gc_cdc_postgres.catalogue import Catalogue, TableInfo
 from s3gc_cdc_postgres.position import Fingerprint, format_lsn, parse_lsn
 from s3gc_cdc_postgres.preflight import APPLICATION, alter_publication, create_publication, findings
 
@@ -85,6 +85,17 @@ class Target:
         async with self.connection() as connection:
             await primary(connection)
             return await catalogue.load(connection, self.tracked, self.publication, self.slot)
+
+    async def expected(self, tables: Sequence[TableInfo]) -> int | None:
+        """About how many rows these tables have, by the server's statistics; None if it has none."""
+        oids = [oid for table in tables for oid in (table.oid, *(leaf.oid for leaf in table.leaves))]
+        async with self.connection() as connection:
+            rows = await connection.fetchval(
+                "SELECT sum(reltuples)::int8 FROM pg_class"
+                " WHERE oid::int8 = ANY ($1::int8[]) AND relkind = 'r' AND reltuples > 0",
+                oids,
+            )
+        return None if rows is None else int(rows)
 
     async def findings(self) -> list[Finding]:
         return findings(await self.catalogue(), self.publication, self.slot)

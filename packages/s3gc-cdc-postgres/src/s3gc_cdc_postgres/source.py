@@ -11,12 +11,12 @@ import anyio
 from s3gc.errors import ConfigError, PositionLost, SourceError
 from s3gc.model import Position
 from s3gc.resolver import Resolver
-from s3gc.sources.capture import CHUNK, ChunkReader, FollowedSql
-from s3gc_cdc_postgres._follow import Follower
+from s3gc.sources.capture import CHUNK, FollowedSql
+from s3gc_cdc_postgres._follow import Follower, still_told
 from s3gc_cdc_postgres._rows import TableReader
 from s3gc_cdc_postgres._server import Target
 from s3gc_cdc_postgres._tip import Tip
-from s3gc_cdc_postgres.catalogue import digest
+from s3gc_cdc_postgres.catalogue import TableInfo, digest
 from s3gc_cdc_postgres.position import Committed, Fingerprint, Place, Told, format_lsn
 
 _TRIES = 10
@@ -150,9 +150,19 @@ class PostgresCdcSource(FollowedSql[Place]):
         self._prints = prints
         return Place(lsn, Told(id, bound), prints).position(self.name)
 
-    async def _readers(self) -> Sequence[ChunkReader]:
-        tables = (await self._target.catalogue()).known
-        return [TableReader(table, self._resolver, self._chunk_rows) for table in tables]
+    async def _tables(self, begun: Position | None) -> tuple[Sequence[TableInfo], int | None]:
+        found = await self._target.catalogue()
+        if begun is not None:  # the changes since then must still be in the slot
+            place = Place.read(begun)
+            still_told(self.name, self._target, found, place)
+            now = found.prints(self._configuration)
+            names = [table.spec for table in self._target.tracked]
+            if differences := place.prints.differences(now, names, storage=False):
+                raise PositionLost(f"{self.name}: {'; '.join(differences)}")
+        return found.known, await self._target.expected(found.known)
+
+    def _reader(self, table: TableInfo, last: Sequence[str] | None) -> TableReader:
+        return TableReader(table, self._resolver, self._chunk_rows, last)
 
     def _span(self, after: Position, until: Position) -> tuple[Place, Place] | None:
         begin, end = Place.read(after), Place.read(until)

@@ -183,6 +183,13 @@ class Watcher:
         self.display.note(f"listed {count(data['objects'], 'object')}")
         self.display.stage("reading the references")
 
+    def _scanning(self, data: Mapping[str, Any]) -> None:
+        of = f" of about {data['expected']:,}" if data["expected"] else ""
+        self.display.at(0, f"reading the references: {data['rows']:,}{of} rows")
+
+    def _scan_resumed(self, data: Mapping[str, Any]) -> None:
+        self.display.note(f"goes on reading {data['source']} behind {count(data['rows'], 'row')}")
+
     def _synced(self, data: Mapping[str, Any]) -> None:
         self.display.note(f"read {count(data['references'], 'reference')} from {data['source']}")
 
@@ -257,6 +264,8 @@ _HANDLERS: Mapping[str, Callable[[Watcher, Mapping[str, Any]], None]] = {
     "gc_cycle_started": Watcher._started,
     "listing_progress": Watcher._listing,
     "listing_completed": Watcher._listed,
+    "scan_progress": Watcher._scanning,
+    "scan_resumed": Watcher._scan_resumed,
     "source_synced": Watcher._synced,
     "plan_made": Watcher._planned,
     "batch_verified": Watcher._verified,

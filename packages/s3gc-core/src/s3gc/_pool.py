@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager
 from typing import TypeVar
 
 import anyio
@@ -37,3 +39,48 @@ async def each(
             group.start_soon(worker, group.cancel_scope)
     if failed:
         raise failed[0]
+
+
+class Room:
+    """So many bytes may be on their way at one time. Who asks first goes first: none is overtaken for ever.
+
+    Args:
+        total: bytes.
+        most: what one counts for at most, in bytes: as much of it as is in memory at one time.
+    """
+
+    def __init__(self, total: int, most: int) -> None:
+        self._left = total
+        self._most = min(most, total)
+        self._waiting: deque[tuple[int, anyio.Event]] = deque()
+
+    @asynccontextmanager
+    async def of(self, size: int) -> AsyncIterator[None]:
+        """Have room for ``size`` bytes in the block; waits until there is some."""
+        needed = min(size, self._most)
+        await self._take(needed)
+        try:
+            yield
+        finally:
+            self._left += needed
+            self._admit()
+
+    async def _take(self, needed: int) -> None:
+        mine = (needed, anyio.Event())
+        self._waiting.append(mine)
+        self._admit()
+        try:
+            await mine[1].wait()
+        except BaseException:
+            if mine[1].is_set():
+                self._left += needed
+            else:
+                self._waiting.remove(mine)
+            self._admit()
+            raise
+
+    def _admit(self) -> None:
+        while self._waiting and self._waiting[0][0] <= self._left:
+            needed, admitted = self._waiting.popleft()
+            self._left -= needed
+            admitted.set()

@@ -242,6 +242,9 @@ class ReferenceSource(abc.ABC):
     follows_changes: bool = False
     """Whether :meth:`changes` works."""
 
+    resumes_scans: bool = False
+    """Whether :meth:`scan_on` works. Only of a source that follows changes."""
+
     @abc.abstractmethod
     def references(self) -> AsyncIterator[Reference | Sequence[Reference]]:
         """Every reference that this place holds at this moment, one by one or in batches.
@@ -288,6 +291,18 @@ class ReferenceSource(abc.ABC):
                 pending = []
         if pending:
             yield ScanBatch(pending)
+
+    def scan_on(self, begun: Position, mark: str) -> AsyncIterator[ScanBatch]:
+        """What a scan that was cut off still has to tell, behind the batch with this mark.
+
+        Args:
+            begun: the position that the scan was begun at; the changes from there on are told afterwards.
+
+        Raises:
+            PositionLost: those can't be told any more, or the tables aren't what they were: scan anew.
+            SourceError: as for :meth:`scan`.
+        """
+        raise NotImplementedError(f"{type(self).__name__} says resumes_scans and has no scan_on()")
 
     async def find(self, keys: Collection[str]) -> AsyncIterator[Reference]:
         """The direct read: references to any of ``keys`` as the source stands now, past any cache.

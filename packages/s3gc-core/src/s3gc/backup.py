@@ -8,13 +8,20 @@ from contextlib import aclosing
 import anyio
 
 from s3gc import gates, journal_events
-from s3gc._pool import each
+from s3gc._pool import Room, each
 from s3gc.abc import BackupSession, WholeObject
 from s3gc.copies import ensure_copies
 from s3gc.errors import PreconditionFailed, UnreadableObject
 from s3gc.model import BackupRecord, JournalDraft, ObjectInfo
 from s3gc.parts import Parts
 from s3gc.vault.records import record_to_json
+
+ON_THEIR_WAY_BYTES = 16 * 1024 * 1024
+"""Bytes of objects that are read one by one at one time, a large one counted as LARGE_BYTES."""
+
+LARGE_BYTES = 8 * 1024 * 1024
+"""What an object counts for at most, as it is streamed: so at most two large ones are on their way. More take
+memory, and on two processors they brought nothing."""
 
 
 def same_object(listed: ObjectInfo, found: ObjectInfo) -> bool:
@@ -56,9 +63,12 @@ async def back_up(
     kept: dict[str, tuple[str, str]] = {}
     left = {listed.key: listed for listed in objects}
 
+    room = Room(ON_THEIR_WAY_BYTES, LARGE_BYTES)
+
     async def take(listed: ObjectInfo) -> None:
         try:
-            async with parts.store.get(listed.key, if_match=listed.etag) as reader:
+            # The room comes first: an answer that has begun must not wait for it, its server might hang up.
+            async with room.of(listed.size), parts.store.get(listed.key, if_match=listed.etag) as reader:
                 if why := _objection(listed, reader.info):
                     kept[listed.key] = why
                     return

@@ -24,6 +24,7 @@ from s3gc.model import UntrackedColumn
 from s3gc.opening import resolver_of, store_of
 from s3gc.parts import Parts
 from s3gc.reading import untracked
+from s3gc.surroundings import Surroundings, look_around
 
 TRIED = 100
 """Values of one column that the store is asked for: 5 % that exist show in 99.4 % of such samples."""
@@ -36,6 +37,12 @@ READINGS = 20
 
 TRIED_BELOW = 30
 """Keys that don't exist, of which the store is asked whether what follows their first folders does."""
+
+TRIED_ABOVE = 10
+"""Keys that don't exist, of which the store is asked whether they do below one of the bucket's folders."""
+
+FEWEST_FOLDERS = 2
+"""Values that must be folders before a column is taken for one of folders."""
 
 FOLDERS_BELOW = 2
 """So many first folders may belong to the address and not to the key: ``/media/…``, ``/files/public/…``."""
@@ -59,11 +66,19 @@ class Lead:
     unknown: Sequence[str] = ()  # keys that don't, of a column that looks like keys
     below: Mapping[str, int] = Factory(dict)
     """Base path → keys that exist once it is taken away: `base_urls` lacks it."""
+    above: Mapping[str, int] = Factory(dict)
+    """Folder → keys that exist once it is put before: `key_prefixes` lacks it."""
+    folders: int = 0  # values that are no object, and below which objects lie: a column of `folders`
 
     @property
     def names_objects(self) -> bool:
-        """Whether at least one value names an object of the bucket, or would with `base_urls`."""
-        return self.found > 0 or bool(self.below)
+        """Whether a value names an object, or would with `base_urls`, `key_prefixes`, `folders`."""
+        return self.found > 0 or bool(self.below) or bool(self.above) or self.names_folders
+
+    @property
+    def names_folders(self) -> bool:
+        """Whether its values look like folders: two at least, and half of those that are no object."""
+        return self.folders >= max(FEWEST_FOLDERS, (min(self.tried - self.found, TRIED_BELOW)) / 2)
 
 
 async def leads(parts: Parts) -> AsyncIterator[Lead]:
@@ -75,10 +90,12 @@ async def leads(parts: Parts) -> AsyncIterator[Lead]:
         SourceError: a schema can't be looked through.
         StoreError: the store doesn't answer.
     """
+    around: Surroundings | None = None
     async with aclosing(untracked(parts)) as columns:  # type: ignore[type-var]
         async for source, column in columns:
             if column.keys:
-                yield await lead(parts.store, source, column)
+                around = around or await look_around(parts.store)
+                yield await lead(parts.store, source, column, around.folders)
 
 
 async def look_through(
@@ -87,8 +104,9 @@ async def look_through(
     *,
     plugins: pluggy.PluginManager | None = None,
     clock: Clock | None = None,
-) -> AsyncIterator[Lead]:
-    """Every column with values of a database of which nothing is configured yet, tried against the bucket.
+) -> AsyncIterator[Lead | Surroundings]:
+    """What the bucket's own names tell, then every column with values of a database of which nothing is
+    configured yet, tried against the bucket.
 
     Args:
         config: says which bucket; its tables don't count.
@@ -109,15 +127,20 @@ async def look_through(
         stack.push_async_callback(source.aclose)
         await store.now()  # before the database's long look: a wrong bucket shows at once
         await source.check()
+        around = await look_around(store)
+        yield around
         columns = source.untracked(config.safety.coverage_sample)
         async with aclosing(columns):  # type: ignore[type-var]
             async for column in columns:
                 if column.keys:
-                    yield await lead(store, source.name, column)
+                    yield await lead(store, source.name, column, around.folders)
 
 
-async def lead(store: ObjectStore, source: str, column: UntrackedColumn) -> Lead:
+async def lead(store: ObjectStore, source: str, column: UntrackedColumn, folders: Sequence[str] = ()) -> Lead:
     """One column.
+
+    Args:
+        folders: of the bucket; values may be relative to one of them.
 
     Raises:
         StoreError: the store doesn't answer.
@@ -132,7 +155,11 @@ async def lead(store: ObjectStore, source: str, column: UntrackedColumn) -> Lead
 
     await each(sorted({key for keys in values for key in keys}), look)
     missing = sorted(min(keys, key=len) for keys in values if there.isdisjoint(keys))
-    below = await _below(store, [keys for keys in values if there.isdisjoint(keys)][:TRIED_BELOW])
+    not_there = [keys for keys in values if there.isdisjoint(keys)]
+    below = await _below(store, not_there[:TRIED_BELOW])
+    above: Mapping[str, int] = {}
+    if looks_like_keys and not below:
+        above = await _above(store, not_there[:TRIED_ABOVE], folders)
     return Lead(
         source,
         column.table,
@@ -144,6 +171,8 @@ async def lead(store: ObjectStore, source: str, column: UntrackedColumn) -> Lead
         sorted(there)[:SHOWN],
         missing[:SHOWN] if looks_like_keys else (),
         below,
+        above,
+        await _folders(store, not_there[:TRIED_BELOW]),
     )
 
 
@@ -169,6 +198,49 @@ async def _exists(store: ObjectStore, key: str) -> bool:
         return await store.stat(key) is not None
     except AmbiguousKey:  # such as a folder's name, in a bucket that is a folder
         return False
+
+
+async def _above(
+    store: ObjectStore, values: Sequence[Sequence[str]], folders: Sequence[str]
+) -> Mapping[str, int]:
+    """Below which of these folders keys of the values exist: by folder, how many values."""
+    found: dict[str, set[int]] = {}
+
+    async def look(pair: tuple[int, str, str]) -> None:
+        number, folder, key = pair
+        if _addressable(store, folder + key) and await _exists(store, folder + key):
+            found.setdefault(folder, set()).add(number)
+
+    # The shortest reading: the longer ones are the same with a query or an address.
+    pairs = [
+        (number, folder, keys[0].lstrip("/")) for number, keys in enumerate(values) for folder in folders
+    ]
+    await each(sorted(pairs), look)
+    return {  # a copy further below (media/cache/…) says nothing that media/ doesn't
+        folder: len(some)
+        for folder, some in sorted(found.items())
+        if not any(other != folder and folder.startswith(other) and some <= found[other] for other in found)
+    }
+
+
+async def _folders(store: ObjectStore, values: Sequence[Sequence[str]]) -> int:
+    """How many of these values name a folder with objects below it."""
+    found: set[int] = set()
+
+    async def look(pair: tuple[int, str]) -> None:
+        number, folder = pair
+        pages = store.list(folder)
+        try:
+            async for page in pages:
+                if page:
+                    found.add(number)
+                return
+        finally:
+            await pages.aclose()  # type: ignore[attr-defined]
+
+    pairs = [(number, keys[0].strip("/") + "/") for number, keys in enumerate(values) if keys[0].strip("/.")]
+    await each(sorted(pairs), look)
+    return len(found)
 
 
 _FOLDER = re.compile(r"[A-Za-z0-9_~%-]+")

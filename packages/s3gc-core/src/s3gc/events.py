@@ -13,6 +13,8 @@ CATALOGUE: Mapping[str, str] = {
     "listing_progress": "A page of the bucket was listed: operation_id, listed.",
     "listing_completed": "The bucket was listed to its end: operation_id, objects.",
     "source_synced": "References were read up to a fence: operation_id, source, position, references.",
+    "scan_progress": "A scan has read more rows: source, rows, expected (about so many in all, or null).",
+    "scan_resumed": "A scan that was cut off goes on where it was: source, rows.",
     "source_scanned_again": "All rows of a followed source are read once more: source, reason.",
     "plan_made": "The plan is written: operation_id, path, scanned, candidates, objects, bytes, held.",
     "batch_verified": "The direct read has looked at a batch: operation_id, objects, referenced.",

@@ -180,6 +180,9 @@ class ScanBatch:
 
     references: Sequence[Reference]
     counts: Mapping[Column, ColumnCount] = Factory(dict)
+    mark: str = ""  # where a scan can go on behind this batch, of a source that resumes_scans
+    rows: int = 0  # read for this batch, where the source tells
+    expected: int | None = None  # rows of the whole scan, about, where the source tells
 
 
 @frozen

@@ -19,7 +19,7 @@ from s3gc.config import REGISTRY_FILE, Config, redact
 from s3gc.copies import open_replicas
 from s3gc.derivation import Derivation
 from s3gc.errors import ConfigError
-from s3gc.gates import standard_gates
+from s3gc.gates import prefix_start, standard_gates
 from s3gc.lease import NoLease
 from s3gc.parts import Parts, source_name
 from s3gc.protection import Protection
@@ -102,6 +102,7 @@ def resolver_of(config: Config, bucket: str) -> Resolver:
         bucket,
         endpoint_hosts=[urlsplit(config.endpoint_url).netloc] if config.endpoint_url else [],
         base_urls=config.base_urls,
+        key_prefixes=[prefix_start(prefix) for prefix in config.key_prefixes],
     )
 
 

@@ -30,8 +30,9 @@ from s3gc.model import (
 )
 from s3gc.parts import Parts, source_name
 from s3gc.plan import PLANS, Plan, PlanFooter, PlanHeader, PlanWriter
-from s3gc.reading import Counted, identities, sync, untracked
+from s3gc.reading import identities, sync, untracked
 from s3gc.registry import key_hash
+from s3gc.scanning import Counted
 
 PROGRESS_EVERY = 10_000
 """Objects between two ``listing_progress`` events."""

@@ -7,17 +7,15 @@ from contextlib import aclosing, asynccontextmanager
 from datetime import datetime
 
 import anyio
-from attrs import Factory, define, evolve, frozen
+from attrs import evolve, frozen
 
 from s3gc.abc import ReferenceSource
 from s3gc.config import scrub
 from s3gc.errors import PositionLost, S3GCError, SourceError
-from s3gc.model import Column, ColumnCount, Position, Reference, SourceIdentity, UntrackedColumn
+from s3gc.model import Position, Reference, SourceIdentity, UntrackedColumn
 from s3gc.parts import Parts, source_name
 from s3gc.protection import Sought
-
-SAMPLES = 20
-"""Mentions of each column that a scan remembers, to name some when too few resolve."""
+from s3gc.scanning import Counted, scan_first, scan_from, scan_whole
 
 
 @asynccontextmanager
@@ -117,16 +115,6 @@ async def not_back(parts: Parts, position: Position) -> None:
         )
 
 
-@define
-class Counted:
-    """What a sync saw of one source."""
-
-    position: Position
-    columns: Mapping[Column, ColumnCount] = Factory(dict)
-    samples: Mapping[Column, Mapping[str, set[str]]] = Factory(dict)  # row id → keys, of a few mentions
-    total: int = 0
-
-
 async def sync(parts: Parts, operation_id: str) -> Mapping[str, Counted]:
     """Bring the registry up to a fence taken now, source by source."""
     seen: dict[str, Counted] = {}
@@ -166,7 +154,7 @@ async def _sync_one(parts: Parts, source: ReferenceSource, *, going_on: bool = F
     if not source.follows_changes:
         if going_on:
             await _onward(parts, position)
-        return await _scan(parts, source, position, synced)
+        return await scan_whole(parts, source, position, synced)
     name = source_name(source)
     state = await parts.registry.references.state(name)
     if state is not None and state.followed:
@@ -179,8 +167,7 @@ async def _sync_one(parts: Parts, source: ReferenceSource, *, going_on: bool = F
         except PositionLost as error:
             # The rows are read anew; what happened in between nobody knows. A breaker will tell.
             await parts.registry.references.lose_position(name, str(error))
-    begun = evolve(await source.begin(), source=name)
-    counted = await _scan(parts, source, begun, synced)
+    counted = await scan_first(parts, source, synced)
     position = await _fence(parts, source)
     counted.total += await follow_to(parts, source, position, synced)
     return evolve(counted, position=position)
@@ -198,40 +185,10 @@ async def _scan_again(parts: Parts, source: ReferenceSource, why: str) -> Counte
     assert state is not None
     synced = await parts.store.now()
     begun = Position(name, state.position, state.ordinal)
-    counted = await _scan(parts, source, begun, state.synced or synced)
+    counted = await scan_from(parts, source, begun, state.synced or synced)
     position = await _fence(parts, source)
     counted.total += await follow_to(parts, source, position, synced)
     return evolve(counted, position=position)
-
-
-async def _scan(parts: Parts, source: ReferenceSource, position: Position, synced: datetime) -> Counted:
-    """All rows, in the place of those that the registry has."""
-    name = source_name(source)
-    references = parts.registry.references
-    columns: dict[Column, ColumnCount] = {}
-    samples: dict[Column, dict[str, set[str]]] = {}
-    total = 0
-    await references.begin()
-    async with aclosing(source.scan()) as batches:  # type: ignore[type-var]
-        async for batch in batches:
-            await references.stage(name, batch.references)
-            total += len(batch.references)
-            for column, count in batch.counts.items():
-                before = columns.get(column, ColumnCount())
-                columns[column] = ColumnCount(before.rows + count.rows, before.values + count.values)
-            _sample(batch.references, samples)
-    await references.apply(name, position, synced, followed=source.follows_changes)
-    return Counted(position, columns, samples, total=total)
-
-
-def _sample(references: Sequence[Reference], samples: dict[Column, dict[str, set[str]]]) -> None:
-    """Remember the first mentions of each column. Most batches are of one table: look at their first rows."""
-    for reference in references[: SAMPLES * 8]:
-        if reference.prefix:
-            continue
-        rows = samples.setdefault(Column(reference.table, reference.column), {})
-        if reference.row_id in rows or len(rows) < SAMPLES:
-            rows.setdefault(reference.row_id, set()).add(reference.key)
 
 
 async def follow_to(parts: Parts, source: ReferenceSource, until: Position, synced: datetime | None) -> int:

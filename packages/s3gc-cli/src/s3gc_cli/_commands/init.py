@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from contextlib import aclosing
 from pathlib import Path
+from typing import Any
 
 from attrs import fields, frozen
 from rich.console import Console
@@ -12,8 +14,10 @@ from rich.text import Text
 
 from s3gc.config import Config, create_config_from_env, load_config
 from s3gc.discovery import Lead, look_through
+from s3gc.surroundings import Rule, Surroundings
 from s3gc_cli import _documents, _draft
 from s3gc_cli._errors import DONE, UsageProblem
+from s3gc_cli._keys import show_text
 from s3gc_cli._out import check_new, write_out
 from s3gc_cli._render.leads import show_leads
 from s3gc_cli._run import Session
@@ -43,27 +47,38 @@ async def init(session: Session, wanted: Wanted, *, out: Path, force: bool) -> i
     display = session.watch().display
     display.stage("looking through the database")
     leads: list[Lead] = []
+    rules: Sequence[Rule] = ()
     try:
         async with aclosing(look_through(config, database_url)) as found:  # type: ignore[type-var]
-            async for lead in found:
-                leads.append(lead)
-                display.stage(f"after {lead.table}.{lead.column}")
+            async for one in found:
+                if isinstance(one, Surroundings):
+                    rules = one.rules
+                    continue
+                leads.append(one)
+                display.stage(f"after {one.table}.{one.column}")
     finally:
         display.stop()
     settings = {} if config.endpoint_url is None else {"endpoint_url": config.endpoint_url}
     if config.region != fields(Config).region.default:
         settings["region"] = config.region
-    text = _draft.draft(config.bucket, database_url, leads, settings=settings)
+    text = _draft.draft(config.bucket, database_url, leads, settings=settings, rules=rules)
     write_out(out, lambda part: part.write_text(text, encoding="utf-8"))
     load_config(out, bucket=config.bucket, database_url=database_url)  # what was written can be read
     tracked = sum(lead.names_objects for lead in leads)
     line = f"{out}: {count(tracked, 'column')} of {len(leads)} with values name objects of the bucket"
-    document = {"path": str(Path.cwd() / out), "columns": [_documents.lead(lead) for lead in leads]}
+    document: dict[str, Any] = {
+        "path": str(Path.cwd() / out),
+        "columns": [_documents.lead(lead) for lead in leads],
+    }
+    document["derived"] = [_documents.value(rule) for rule in rules]
 
     def show(console: Console) -> None:
         show_leads(console, leads)
         if leads:
             console.print()
+        for rule in rules:
+            told = f"{rule.form} seems to live with {rule.parent}: {rule.found} of {rule.tried} have it"
+            console.print(Text(show_text(told)), soft_wrap=True)
         console.print(Text(line), soft_wrap=True)
         for step in _next(config, database_url, tracked, out):
             console.print(Text(step, style="dim"), soft_wrap=True)

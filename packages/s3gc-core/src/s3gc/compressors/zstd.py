@@ -37,22 +37,36 @@ class _CompressStream:
             self._context = zstandard.ZstdCompressor(level=level, write_checksum=True)
         self._pool = pool
         self._size = size
-        self._stream = self._context.compressobj(size=size)
+        self._stream: zstandard.ZstdCompressionObj | None = None
+        self._whole = False  # all of it came in one piece
 
     def compress(self, data: bytes, /) -> bytes:
         try:
-            return self._stream.compress(data)
+            if self._stream is None and not self._whole and 0 < len(data) == self._size:
+                made = self._context.compress(data)  # without a buffer for what may come
+                self._whole = True
+                return made
+            if self._whole:
+                if data:
+                    raise VaultError(f"zstd was promised {self._size} bytes and got more")
+                return b""
+            return self._streaming().compress(data)
         except zstandard.ZstdError as error:
             raise VaultError(f"zstd was promised {self._size} bytes and got more: {error}") from error
 
     def flush(self) -> bytes:
         try:
-            end = self._stream.flush()
+            end = b"" if self._whole else self._streaming().flush()
         except zstandard.ZstdError as error:
             raise VaultError(f"zstd was promised {self._size} bytes and got fewer: {error}") from error
         if len(self._pool) < _POOL_SIZE:
             self._pool.append(self._context)
         return end
+
+    def _streaming(self) -> zstandard.ZstdCompressionObj:
+        if self._stream is None:
+            self._stream = self._context.compressobj(size=self._size)
+        return self._stream
 
 
 class _Sink:

@@ -320,6 +320,20 @@ def exclude_prefixes(value: object) -> tuple[str, ...]:
     return _texts("exclude_prefixes", value, f"[{show(value)}]" if isinstance(value, str) else '["backups/"]')
 
 
+def key_prefixes(value: object) -> tuple[str, ...]:
+    """A folder ends with a slash; ``img-*`` is any beginning, as elsewhere."""
+    given = _texts("key_prefixes", value, f"[{show(value)}]" if isinstance(value, str) else '["media/"]')
+    made = []
+    for prefix in given:
+        if not prefix.strip("/*"):
+            raise ConfigError(f"key_prefixes: {prefix!r} puts nothing before a value: leave it out")
+        if "://" in prefix:
+            raise ConfigError(f"key_prefixes: {redact(prefix)} is an address: it belongs to base_urls")
+        bare = prefix.lstrip("/")
+        made.append(bare if bare.endswith("*") else bare.rstrip("/") + "/")
+    return tuple(dict.fromkeys(made))
+
+
 def owned_prefixes(value: object) -> tuple[str, ...]:
     prefixes = _texts("owned_prefixes", value, f"[{show(value)}]" if isinstance(value, str) else '["app/"]')
     for prefix in prefixes:

@@ -83,6 +83,13 @@ class Draft:
         help="Addresses (of a CDN, say) or paths below which the bucket's objects are served.",
         secret=True,
     )
+    key_prefixes: tuple[str, ...] = option(
+        _checks.key_prefixes,
+        (),
+        type="list of texts",
+        env="S3GC_KEY_PREFIXES",
+        help="Folders that values are relative to: with media, a value of a.jpg means media/a.jpg, too.",
+    )
     mode: Mode = option(
         _checks.mode,
         Mode.DRY_RUN,
@@ -329,6 +336,7 @@ class Config(Draft):
             "cdc": [self.cdc_backend, self.cdc_connection_url and identity(self.cdc_connection_url)],
             "sources": sorted(identity(url) for url in self.sources),
             "base_urls": sorted(self.base_urls),
+            **({"key_prefixes": sorted(self.key_prefixes)} if self.key_prefixes else {}),
             "retention_days": float(self.retention_days),
             "exclude_prefixes": sorted(self.exclude_prefixes),
             "owned_prefixes": sorted(self.owned_prefixes),
@@ -376,6 +384,7 @@ def create_config(
     endpoint_url: str | None = None,
     sources: Iterable[str] = (),
     base_urls: Iterable[str] = (),
+    key_prefixes: Iterable[str] = (),
     s3: Mapping[str, str] | None = None,
     registry_url: str | None = None,
     vault_retention_days: float | None = None,
@@ -415,6 +424,7 @@ def create_config(
         endpoint_url=endpoint_url,
         sources=sources,
         base_urls=base_urls,
+        key_prefixes=key_prefixes,
         s3={} if s3 is None else s3,
         registry_url=registry_url,
         vault_retention_days=vault_retention_days,

@@ -179,6 +179,7 @@ _PARSERS: dict[str, Callable[[str], Any]] = {
     "admin_keys": _list,
     "backup_copies": _copies,
     "base_urls": _list,
+    "key_prefixes": _list,
     "exclude_prefixes": _list,
     "retention_days": _number("S3GC_RETENTION_DAYS"),
     "vault_retention_days": _number("S3GC_VAULT_RETENTION_DAYS"),

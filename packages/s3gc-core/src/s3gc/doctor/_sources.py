@@ -10,6 +10,7 @@ import attrs
 
 from s3gc import _threads, breakers, discovery, pins
 from s3gc.abc import ReferenceSource
+from s3gc.discovery import Lead
 from s3gc.doctor._check import Check, Status
 from s3gc.errors import SourceError
 from s3gc.parts import Parts, source_name
@@ -73,6 +74,15 @@ async def _position(parts: Parts, source: ReferenceSource) -> Check:
     return Check("position", name, Status.PASS, where)
 
 
+def _told(lead: Lead) -> str:
+    """How a column of which no value is a key names objects."""
+    if lead.below:
+        return f"its values name objects below {', '.join(lead.below)}: base_urls lacks it"
+    if lead.above:
+        return f"its values name objects of {', '.join(lead.above)}: key_prefixes lacks it"
+    return f"{lead.folders} of {lead.tried} values name folders with objects: it belongs to folders, too"
+
+
 async def coverage(parts: Parts) -> AsyncIterator[Check]:
     count = 0
     waived = await parts.registry.acknowledged()
@@ -85,7 +95,7 @@ async def coverage(parts: Parts) -> AsyncIterator[Check]:
             examples = ", ".join(map(repr, lead.examples[:2]))
             told = f"{lead.found} of {lead.tried} values name an object, such as {examples}"
             if not lead.found:
-                told = f"its values name objects below {', '.join(lead.below)}: base_urls lacks it"
+                told = _told(lead)
             subject = f"{lead.source}:{column}"
             if ("untracked_column", subject) in waived:
                 yield Check("coverage", column, Status.WARN, f"waived: {told}", "the journal has the reason")

@@ -13,6 +13,7 @@ from s3gc.registry._database import Database, path_of
 from s3gc.registry._keys import folder_hash, key_hash
 from s3gc.registry._listing import CandidatePage, Listing
 from s3gc.registry._references import References, Resolved, SourceState
+from s3gc.registry._scans import CutOff, Scans
 
 __all__ = [
     "AFTER_IT_WENT",
@@ -20,12 +21,14 @@ __all__ = [
     "CandidatePage",
     "Claim",
     "Claims",
+    "CutOff",
     "Listing",
     "NotedAbsence",
     "NotedAbsences",
     "References",
     "Registry",
     "Resolved",
+    "Scans",
     "SourceState",
     "folder_hash",
     "key_hash",
@@ -41,6 +44,7 @@ class Registry:
         self.references = References(self._database)
         self.listing = Listing(self._database)
         self.claims = Claims(self._database)
+        self.scans = Scans(self._database)
         self.absences = Absences(self._database)
 
     async def open(self, store_url: str) -> None:

@@ -17,6 +17,7 @@ from s3gc.errors import ConfigError, S3GCError
 from s3gc.registry._absences import SCHEMA as ABSENCES_SCHEMA
 from s3gc.registry._claims import SCHEMA as CLAIMS_SCHEMA
 from s3gc.registry._pages import SCHEMA as PAGES_SCHEMA
+from s3gc.registry._scans import SCHEMA as SCANS_SCHEMA
 
 T = TypeVar("T")
 
@@ -56,7 +57,7 @@ CREATE TABLE IF NOT EXISTS acknowledged (
   code TEXT NOT NULL, subject TEXT NOT NULL, reason TEXT NOT NULL, at TEXT NOT NULL,
   PRIMARY KEY (code, subject)) WITHOUT ROWID;
 """
-SCHEMA = _SCHEMA + CLAIMS_SCHEMA + ABSENCES_SCHEMA
+SCHEMA = _SCHEMA + CLAIMS_SCHEMA + ABSENCES_SCHEMA + SCANS_SCHEMA
 
 _SCRATCH = """
 CREATE TABLE scratch.stage (col INTEGER NOT NULL, row_id TEXT NOT NULL, key_hash INTEGER NOT NULL);

@@ -7,6 +7,8 @@ from array import array
 from collections.abc import Iterable
 from hashlib import blake2b
 
+from s3gc.model import Reference
+
 
 def key_hash(key: str) -> int:
     """64 bits of BLAKE2b, signed for SQLite. Two keys with one hash protect each other: safe."""
@@ -38,3 +40,8 @@ def folder_hash(folder: str) -> int:
         "little",
         signed=True,
     )
+
+
+def hash_of(reference: Reference) -> int:
+    """The hash under which a reference stands."""
+    return folder_hash(reference.key) if reference.prefix else key_hash(reference.key)

@@ -8,11 +8,12 @@ from sqlite3 import Connection
 
 from attrs import frozen
 
+from s3gc.errors import S3GCError
 from s3gc.model import ChangeBatch, Column, Position, Reference
-from s3gc.registry import _absences, _pages
+from s3gc.registry import _absences, _pages, _scans
 from s3gc.registry._columns import Columns
 from s3gc.registry._database import Database
-from s3gc.registry._keys import folder_hash, key_hash
+from s3gc.registry._keys import hash_of, key_hash
 from s3gc.registry._times import micros, moment
 
 _CHUNK = 500  # values in one IN (…)
@@ -88,19 +89,25 @@ class References:
 
         def work(connection: Connection) -> None:
             connection.execute("CREATE INDEX scratch.staged ON stage (col, row_id, key_hash)")
-            connection.execute(
-                "DELETE FROM refs WHERE col IN (SELECT id FROM columns WHERE source = ?) AND NOT EXISTS ("
-                " SELECT 1 FROM scratch.stage s"
-                " WHERE s.col = refs.col AND s.row_id = refs.row_id AND s.key_hash = refs.key_hash)",
-                (source,),
-            )
-            connection.execute(
-                "INSERT OR IGNORE INTO refs SELECT col, row_id, key_hash FROM scratch.stage"
-                " ORDER BY col, row_id, key_hash"
-            )
+            _replace(connection, source, "scratch.stage")
             _move(connection, source, position, at, followed)
-            connection.execute("DELETE FROM meta WHERE name = ?", (_STALE + source,))
             connection.execute("DROP INDEX scratch.staged")
+
+        await self._database.run(work, writes=True)
+
+    async def apply_scanned(self, source: str) -> None:
+        """As :meth:`apply`, of a scan that could go on (:class:`Scans`) and is whole now."""
+
+        def work(connection: Connection) -> None:
+            row = connection.execute(
+                "SELECT position, ordinal, synced FROM scans WHERE source = ?", (source,)
+            ).fetchone()
+            if row is None:
+                raise S3GCError(f"{source}: the scan that was to be applied isn't there any more")
+            _replace(connection, source, "scanned")
+            position = Position(source, row[0], row[1])
+            _move(connection, source, position, moment(row[2]), followed=True)
+            _scans.forget(connection, source)
 
         await self._database.run(work, writes=True)
 
@@ -171,6 +178,7 @@ class References:
             connection.execute("DELETE FROM unreferenced")
             _absences.begin_anew(connection)
             connection.execute("DELETE FROM touched")
+            _scans.forget(connection, source)
 
         await self._database.run(work)
 
@@ -206,6 +214,7 @@ class References:
                     connection.execute(
                         "DELETE FROM refs WHERE col IN (SELECT id FROM columns WHERE source = ?)", (name,)
                     )
+                    _scans.forget(connection, name)
                     connection.execute("DELETE FROM columns WHERE source = ?", (name,))
                     connection.execute("DELETE FROM sources WHERE name = ?", (name,))
                     dropped = True
@@ -378,9 +387,20 @@ class References:
         return await self._database.run(work)
 
 
-def hash_of(reference: Reference) -> int:
-    """The hash under which a reference stands."""
-    return folder_hash(reference.key) if reference.prefix else key_hash(reference.key)
+def _replace(connection: Connection, source: str, stage: str) -> None:
+    """What a scan has read, in the place of all that is known of a source. ``stage`` has an index by row."""
+    own = "col IN (SELECT id FROM columns WHERE source = ?)"
+    connection.execute(
+        f"DELETE FROM refs WHERE {own} AND NOT EXISTS (SELECT 1 FROM {stage} s"
+        " WHERE s.col = refs.col AND s.row_id = refs.row_id AND s.key_hash = refs.key_hash)",
+        (source,),
+    )
+    connection.execute(
+        f"INSERT OR IGNORE INTO refs SELECT col, row_id, key_hash FROM {stage}"
+        f" WHERE {own} ORDER BY col, row_id, key_hash",
+        (source,),
+    )
+    connection.execute("DELETE FROM meta WHERE name = ?", (_STALE + source,))
 
 
 def _move(connection: Connection, source: str, position: Position, at: datetime, followed: bool) -> None:

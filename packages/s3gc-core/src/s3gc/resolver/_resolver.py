@@ -37,6 +37,7 @@ class Resolver:
       follows the first segment equal to the bucket's name;
     * each of these with and without query and fragment, percent- and plus-decoded up to twice, NFC, NFD;
     * the values of a query's parameters with a slash, a dot, or 8 characters or more;
+    * each of these below each of ``key_prefixes``;
     * the parts of lists, JSON (names, strings, numbers), array literals, quotes, brackets, HTML, Markdown,
       containers, and the text of binary values.
 
@@ -51,20 +52,31 @@ class Resolver:
         bucket: the bucket's bare name.
         endpoint_hosts: hosts (``host``, ``host:port`` or a URL) that serve S3 besides AWS's.
         base_urls: URLs or paths under which the application serves the bucket; their path is taken away.
+        key_prefixes: beginnings of keys that values leave out; each key is also read with each of them.
 
     Raises:
         ConfigError: an argument is malformed.
     """
 
     def __init__(
-        self, bucket: str, *, endpoint_hosts: Sequence[str] = (), base_urls: Sequence[str] = ()
+        self,
+        bucket: str,
+        *,
+        endpoint_hosts: Sequence[str] = (),
+        base_urls: Sequence[str] = (),
+        key_prefixes: Sequence[str] = (),
     ) -> None:
         if not isinstance(bucket, str) or not bucket.strip("/ ") or "/" in bucket:
             raise ConfigError(f"bucket {bucket!r} must be a bare name such as 'my-bucket'")
-        for name, value in (("endpoint_hosts", endpoint_hosts), ("base_urls", base_urls)):
+        for name, value in (
+            ("endpoint_hosts", endpoint_hosts),
+            ("base_urls", base_urls),
+            ("key_prefixes", key_prefixes),
+        ):
             if isinstance(value, str):
                 raise ConfigError(f"{name} must be a list of strings, not one string")
         self.bucket = bucket
+        self._prefixes = tuple(key_prefixes)
         self._tokens = TokenReader(bucket, tuple(endpoint_hosts), tuple(base_urls))
         self._texts = TextReader(self._tokens)
         self._not_plain = self._tokens.not_plain
@@ -82,6 +94,9 @@ class Resolver:
             and not value.startswith(self._not_plain)
             and len(value) <= MAX_KEY
         ):
+            if self._prefixes:
+                below = [prefix + value for prefix in self._prefixes if len(prefix) + len(value) <= MAX_KEY]
+                return frozenset((value, *below))
             return frozenset((value,))
         return frozenset(self._read(value))
 
@@ -93,8 +108,16 @@ class Resolver:
         found = Readings()
         if type(value) is str and _ONE_TOKEN(value) is not None:
             self._tokens.read(value, found)
-            return found
-        for text, rule in texts(value):
-            found.context = rule
-            self._texts.read(text, found)
+        else:
+            for text, rule in texts(value):
+                found.context = rule
+                self._texts.read(text, found)
+        if self._prefixes:
+            self._below(found)
         return found
+
+    def _below(self, found: Readings) -> None:
+        found.context = ""
+        for key, rule in list(found.items()):
+            for prefix in self._prefixes:
+                found.take(prefix + key.removeprefix("/"), f"{rule or 'as it is'}, below {prefix}")

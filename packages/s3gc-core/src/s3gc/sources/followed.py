@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import json
 from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, contextmanager
 from datetime import timedelta
@@ -10,6 +11,7 @@ from typing import Any, Generic, Protocol, TypeVar
 from urllib.parse import unquote
 
 import anyio
+from attrs import evolve
 
 from s3gc.capture import CaptureFinding, CaptureState, ChangeCapture
 from s3gc.errors import SourceError
@@ -84,6 +86,7 @@ class FollowedSql(ChangeCapture, Generic[P]):
     """
 
     follows_changes = True
+    resumes_scans = True
 
     _target: CaptureTarget
     _follower: ChangeFollower[P]
@@ -154,12 +157,22 @@ class FollowedSql(ChangeCapture, Generic[P]):
     # ------------------------------------------------------------------ rows
 
     @abc.abstractmethod
-    async def _readers(self) -> Sequence[ChunkReader]:
-        """A reader of each tracked table, in order. Runs on the drivers' loop.
+    async def _tables(self, begun: Position | None) -> tuple[Sequence[Any], int | None]:
+        """The tracked tables as they are now, in order, and how many rows they have, about.
+
+        Runs on the drivers' loop.
+
+        Args:
+            begun: where a scan that is to go on was begun.
 
         Raises:
+            PositionLost: the changes since then can't be told any more, or the tables aren't what they were.
             SourceError: a table isn't there.
         """
+
+    @abc.abstractmethod
+    def _reader(self, table: Any, last: Sequence[str] | None) -> ChunkReader:
+        """A reader of one of these tables, from behind a key."""
 
     async def scan(self) -> AsyncIterator[ScanBatch]:
         """All references, in chunks by key, each in a statement of its own.
@@ -167,13 +180,28 @@ class FollowedSql(ChangeCapture, Generic[P]):
         Raises:
             SourceError: anything went wrong; what came before must not be taken for the whole.
         """
+        async for batch in self._scan(None, 0, None):
+            yield batch
+
+    async def scan_on(self, begun: Position, mark: str) -> AsyncIterator[ScanBatch]:
+        """The same, from behind a row."""
+        number, last = json.loads(mark)
+        async for batch in self._scan(begun, number, last):
+            yield batch
+
+    async def _scan(
+        self, begun: Position | None, first: int, last: Sequence[str] | None
+    ) -> AsyncIterator[ScanBatch]:
         with self._errors("read"):
-            readers = await self._loop.run(self._readers)
-        for reader in readers:
+            tables, expected = await self._loop.run(self._tables, begun)
+        for number in range(first, len(tables)):
+            reader = self._reader(tables[number], last)
+            last = None
             while not reader.done:
                 with self._errors("read"):
                     batch = await self._loop.run(self._chunk, reader)
-                yield batch
+                at = (number + 1, None) if reader.done else (number, reader.last)
+                yield evolve(batch, mark=json.dumps(at), expected=expected)
 
     async def _chunk(self, reader: ChunkReader) -> ScanBatch:
         async with self._target.connection() as connection:

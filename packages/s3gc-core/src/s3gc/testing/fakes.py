@@ -22,6 +22,7 @@ from s3gc.model import (
     Position,
     Reference,
     RowChange,
+    ScanBatch,
     StoreCapabilities,
     Versioning,
 )
@@ -208,6 +209,7 @@ class FakeFollowingSource(ReferenceSource):
         self.number = 0  # of the newest transaction
         self.repeats = 0  # so many known transactions are told again at each beginning
         self.per_batch = 1  # transactions in a batch
+        self.rows_in_a_batch = 1  # of a scan that can go on
         self.released: Position | None = None
         """What :meth:`applied` was last called with."""
         self._clock = clock
@@ -291,6 +293,28 @@ class FakeFollowingSource(ReferenceSource):
         for references in list(self.rows.values()):
             for one in references:
                 yield one
+
+    async def scan(self) -> AsyncIterator[ScanBatch]:
+        async for batch in self._scan("") if self.resumes_scans else super().scan():
+            yield batch
+
+    async def scan_on(self, begun: Position, mark: str) -> AsyncIterator[ScanBatch]:
+        """Behind a row, if ``resumes_scans`` was set."""
+        if not self._tells_from(begun):
+            raise PositionLost(f"{self.name}: the changes after {begun.value} are in the log no more")
+        async for batch in self._scan(mark):
+            yield batch
+
+    async def _scan(self, after: str) -> AsyncIterator[ScanBatch]:
+        """In the order of the row ids, each batch as the rows are when it is read."""
+        while rows := sorted(row for row in self.rows if row > after)[: self.rows_in_a_batch]:
+            references = [one for row in rows for one in self.rows[row]]
+            after = rows[-1]
+            yield ScanBatch(references, mark=after, rows=len(rows), expected=len(self.rows))
+
+    def _tells_from(self, position: Position) -> bool:
+        history, _, number = position.value.partition(":")
+        return int(history) == self.history and self._kept_from <= int(number) <= self.number
 
     async def fence(self, timeout: timedelta) -> Position:
         return self._position(self.number)

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from s3gc.model import AuditResult
-from s3gc.vault._chain import COLUMNS, Row, expected_schema, problem_of, schema_of
+from s3gc.vault._chain import COLUMNS, Row, expected_schema, problem_of, require_progress, schema_of
 from s3gc.vault._head import HeadFile
 from s3gc.vault.records import quoted
 
@@ -98,6 +98,7 @@ def _pages(connection: sqlite3.Connection) -> Iterator[list[Row]]:
         if not page:
             return
         yield page
+        require_progress(page[-1][0], after if comparison == ">" else after - 1)
         comparison, after = ">", page[-1][0]
 
 

@@ -138,6 +138,16 @@ def require_draft(draft: JournalDraft) -> None:
         raise VaultError(f"a journal entry needs an event, an operation and a key that are text: {draft!r}")
 
 
+def require_progress(last: int, after: int) -> None:
+    """A page of entries behind ``after`` must end behind it: in a damaged file its numbers may lead back.
+
+    Raises:
+        sqlite3.DatabaseError: it doesn't; who asks for the next page would get the same again, for ever.
+    """
+    if last <= after:
+        raise sqlite3.DatabaseError(f"behind entry {after} comes entry {last}")
+
+
 def problem_of(row: Row, bucket_json: str) -> str | None:
     """Why a row isn't what was written, looking at nothing but the row."""
     seq, at, operation_id, event, key, data, previous, stored = row

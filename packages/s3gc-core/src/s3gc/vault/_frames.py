@@ -27,6 +27,7 @@ from s3gc.vault._layout import (
     parse_header,
 )
 from s3gc.vault._locations import parse_location
+from s3gc.vault._small_frames import small_record
 
 Read = Callable[[int, int], bytes]
 """(offset, size) → up to ``size`` bytes, fewer only at the end."""
@@ -322,6 +323,9 @@ def whole_record(
     read: Read, offset: int, record: BackupRecord, bucket: str, codecs: Mapping[str, Compressor]
 ) -> list[bytes]:
     """A small object's bytes, all checked: first the frame as it is stored, then what comes out of it."""
+    length = parse_location(record.location)[2]
+    if (quick := small_record(read(offset, length), offset, record, bucket, codecs)) is not None:
+        return [quick]
     reader = open_record(read, offset, record, bucket)
     codec = codec_named(codecs, record.codec, reader.header.requires)
     chunks = list(reader.chunks())

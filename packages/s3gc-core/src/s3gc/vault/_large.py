@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 
+from s3gc._turns import TURN
 from s3gc.abc import Compressor, CompressStream
 from s3gc.compressors.store import StoreCompressor
 from s3gc.errors import VaultCorrupt
@@ -105,12 +106,16 @@ class LargeFrame:
             stream, frame, proof = self._begun(piece)
             # One call of the codec for each, so that no stored chunk decodes to much more than a MiB.
             proof.expect(piece)
-            self._append(frame.chunks(stream.compress(piece)))
+            with TURN:
+                chunks = frame.chunks(stream.compress(piece))
+            self._append(chunks)
 
     def finish(self) -> BackupRecord:
         """The end of the object: on return it is durable, and was read back. Raises as :meth:`feed`."""
         stream, frame, proof = self._begun(b"")
-        self._append(frame.chunks(stream.flush()))
+        with TURN:
+            chunks = frame.chunks(stream.flush())
+        self._append(chunks)
         self._hashing.drain()
         sha256 = self._sha.digest()
         self._append([frame.end(self._arrived.info.size, sha256)])
@@ -133,7 +138,8 @@ class LargeFrame:
 
     def _hash(self, pieces: Sequence[bytes]) -> None:
         for piece in pieces:
-            self._sha.update(piece)
+            with TURN:
+                self._sha.update(piece)
 
     def _write(self, memory: mmap.mmap, offset: int, length: int) -> None:
         self.writer.write(memoryview(memory)[:length], self._straight)
@@ -158,7 +164,9 @@ class LargeFrame:
             arrived = self._arrived
             probe = Arrived(arrived.info, arrived.attributes, arrived.header, first)
             # The first MiB tells whether the rest is worth compressing.
-            self._codec = codec_named(self._codecs, encode(probe, self._codec).codec)
+            with TURN:
+                chosen = encode(probe, self._codec).codec
+            self._codec = codec_named(self._codecs, chosen)
             self._stream = self._codec.compressor(arrived.info.size)
             self._frame = FrameBuilder(0, arrived.header.with_codec(self._codec.name))
             self._proof = Proof(self._straight, self._most, self._frame.start, self._codec, arrived.info)
@@ -239,13 +247,14 @@ class Proof:
             self._reader = FrameReader(self._read, 0, hashes=not self._plain)
             self._chunks = self._reader.chunks()
         while last or self._reader.within(self._end):
-            chunk = next(self._chunks, None)
-            if chunk is None:
-                break
-            if not self._plain:
-                self._decoder.decode(chunk)
-            elif not self._expected or self._expected.popleft() != chunk:
-                raise VaultCorrupt("other bytes come out than went in")
+            with TURN:
+                chunk = next(self._chunks, None)
+                if chunk is None:
+                    break
+                if not self._plain:
+                    self._decoder.decode(chunk)
+                elif not self._expected or self._expected.popleft() != chunk:
+                    raise VaultCorrupt("other bytes come out than went in")
         if last:
             assert whole is not None
             self._finish(self._reader, whole)

@@ -107,6 +107,13 @@ class HeaderText:
             more = f',"same_as":{canonical(same_as_to_json(same_as))}'.encode()
         return b"".join((self.before, quoted(codec).encode(), self.after, more, self.end))
 
+    def around_operation(self, codec: str) -> tuple[bytes, bytes]:
+        """The header of version 1 without the operation's id: what stands before it, and behind it.
+
+        Only of a text that was made for an empty id.
+        """
+        return b"".join((self.before, quoted(codec).encode(), self.after[:-2])), self.end
+
 
 def header_text(info: ObjectInfo, attributes: ObjectAttributes, bucket: str, operation_id: str) -> HeaderText:
     """The header of an object.

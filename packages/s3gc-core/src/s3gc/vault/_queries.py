@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator
 
 from attrs import frozen
 
-from s3gc.vault._chain import COLUMNS, Row
+from s3gc.vault._chain import COLUMNS, Row, require_progress
 
 PAGE_ROWS = 1_000
 """Entries fetched at a time."""
@@ -87,6 +87,7 @@ class Query:
                 yield page
             if len(page) < PAGE_ROWS:
                 return
+            require_progress(page[-1][0], after)
             after = page[-1][0]
 
     def _narrow(self, connection: sqlite3.Connection, after: int, last: int) -> list[int] | None:

@@ -30,10 +30,10 @@ BATCH_BYTES = 4 * 1024 * 1024
 BATCH_OBJECTS = 256
 """Small objects are compressed and written together when they are this many, or these bytes."""
 
-MEMORY_BYTES = 48 * 1024 * 1024
+MEMORY_BYTES = 16 * 1024 * 1024
 """Bytes of small objects in memory at one time; more of them wait."""
 
-FAST_LARGE_OBJECTS = 4
+FAST_LARGE_OBJECTS = 1
 """Large objects at one time that may use much memory to be fast (each about 40 MiB); the others use less."""
 
 LARGE_THREADS = 8
@@ -165,11 +165,12 @@ class LocalBackupSession(BackupSession):
 
     async def _place(self, batch: Sequence[Arrived]) -> None:
         """Write objects into packs. Shielded by the caller."""
-        if self._sharing is not None:
-            await self._sharing.share(batch)
-        placed = await self._run(lambda: self._packs.write(batch))
-        self._placed += placed
-        if self._sharing is not None:
+        if self._sharing is None:
+            self._placed += await self._run(lambda: self._packs.write(batch))
+            return
+        async with self._sharing.placing(batch):
+            placed = await self._run(lambda: self._packs.write(batch))
+            self._placed += placed
             self._sharing.remember(placed)
 
     def _arrived(self, objects: Sequence[WholeObject]) -> list[Arrived]:

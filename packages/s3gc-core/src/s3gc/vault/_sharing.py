@@ -8,8 +8,10 @@ from __future__ import annotations
 import hashlib
 import sqlite3
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
+from contextlib import aclosing, asynccontextmanager
+
+import anyio
 
 from s3gc import _threads
 from s3gc._log import get_logger
@@ -47,10 +49,42 @@ class Sharing:
         self._unusable = False
         self._one = threading.Lock()  # the index is asked by one thread at a time
         self._recent: dict[bytes, BackupRecord] = {}
+        self._placing: dict[bytes, anyio.Event] = {}  # content that is on its way into a pack
 
     async def share(self, batch: Sequence[Arrived]) -> None:
         """Those objects whose content is there already say where, afterwards."""
+        await self._share(batch, await _threads.run(lambda: self._look(batch)))
+
+    @asynccontextmanager
+    async def placing(self, batch: Sequence[Arrived]) -> AsyncIterator[None]:
+        """The same for a batch that is written in this context, and remembered.
+
+        Batches that are written at the same time may have content in common: who comes second waits until it
+        is written. A batch waits for those that came before it and for no other: so none waits in a circle.
+        """
         found = await _threads.run(lambda: self._look(batch))
+        done = anyio.Event()
+        mine: list[bytes] = []
+        before: list[anyio.Event] = []
+        for one in batch:
+            if not one.sha256 or one.same_as is not None or one.sha256 in self._recent:
+                continue
+            other = self._placing.setdefault(one.sha256, done)
+            if other is done:
+                mine.append(one.sha256)
+            else:
+                before.append(other)
+        try:
+            for other in before:
+                await other.wait()
+            await self._share(batch, found)
+            yield
+        finally:
+            for sha256 in mine:
+                self._placing.pop(sha256, None)
+            done.set()
+
+    async def _share(self, batch: Sequence[Arrived], found: Mapping[bytes, Sequence[int]]) -> None:
         for one in batch:
             if one.sha256 and one.same_as is None and (one.sha256 in found or one.sha256 in self._recent):
                 entries = found.get(one.sha256, ())
@@ -60,10 +94,14 @@ class Sharing:
         """Another backup with the bytes of a large one that was written: read to its end, hash and all."""
         sha256 = bytes.fromhex(record.sha256)
         found = await _threads.run(lambda: self._ask({sha256} - self._recent.keys()))
-        whose = await self._whose(sha256, record.size, None, found.get(sha256, ()))
-        if whose is None:
-            self._remember(sha256, record)
-        return whose
+        while True:
+            recent = self._recent.get(sha256)
+            whose = await self._whose(sha256, record.size, None, found.get(sha256, ()))
+            if whose is not None:
+                return whose
+            if self._recent.get(sha256) is recent:  # no other one was written meanwhile
+                self._remember(sha256, record)
+                return None
 
     def remember(self, placed: Sequence[Placed]) -> None:
         """What was written in this session can be shared at once."""

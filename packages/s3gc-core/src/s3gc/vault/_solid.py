@@ -22,7 +22,7 @@ from attrs import evolve, frozen
 
 from s3gc.abc import Compressor
 from s3gc.errors import VaultCorrupt
-from s3gc.model import BackupRecord
+from s3gc.model import BackupRecord, SameAs
 from s3gc.vault._frames import Decoder, FrameReader, Read, codec_named, require_match
 from s3gc.vault._layout import SOLID_VERSION, Header, parse_header
 from s3gc.vault._locations import index_of, location_of, parse_location
@@ -203,6 +203,22 @@ def block_of(reader: FrameReader, pack: str, codecs: Mapping[str, Compressor]) -
         objects,
         shares_of(reader.length, [len(data) for _, _, data in objects]),
     )
+
+
+def lent_by(block: Block, place: SameAs, record: BackupRecord, bucket: str) -> BackupRecord:
+    """The record of the object at a place in a block whose bytes ``record`` shares.
+
+    Nothing so small is shared today. But where bytes are is found by their hash when a journal is made anew,
+    and blocks hold them as well as frames do.
+
+    Raises:
+        VaultCorrupt: another object is there.
+    """
+    found = block.at(place.location)
+    one, wanted = found.record, (place.key, record.size, record.sha256, bucket)
+    if (one.key, one.size, one.sha256, found.header.bucket) != wanted:
+        raise VaultCorrupt(f"the object at {place.location} is not the one whose bytes {record.key!r} shares")
+    return one
 
 
 def shares_of(length: int, sizes: Sequence[int]) -> list[int]:

@@ -12,8 +12,16 @@ from s3gc.abc import Compressor
 from s3gc.errors import BackupGone, VaultCorrupt, VaultError
 from s3gc.model import BackupRecord, JournalEntry, Share, VaultCheck
 from s3gc.vault._coding import CODED_MAX_BYTES, Coding
-from s3gc.vault._frames import Coded, coded_record, empty_record, reader_of, stream_record
+from s3gc.vault._frames import (
+    Coded,
+    coded_record,
+    empty_record,
+    reader_of,
+    stream_record,
+    whole_record,
+)
 from s3gc.vault._locations import index_of
+from s3gc.vault._small_frames import SMALL_FRAME_BYTES
 from s3gc.vault._solid import Block, read_block
 from s3gc.vault.packs import PACK_SUFFIX, parse_location
 from s3gc.vault.records import record_from_json
@@ -57,7 +65,7 @@ class _Checking:
         try:
             for record in records:
                 try:
-                    pack, offset, _ = parse_location(record.location)
+                    pack, offset, length = parse_location(record.location)
                     if pack != opened:
                         if fd >= 0:
                             os.close(fd)
@@ -78,6 +86,9 @@ class _Checking:
                         continue
                     if record.codec not in self._codecs and record.size <= CODED_MAX_BYTES:
                         coded.append((record, coded_record(read, offset, record, self._bucket)))
+                        continue
+                    if length <= SMALL_FRAME_BYTES:
+                        whole_record(read, offset, record, self._bucket, self._codecs)
                         continue
                     for _ in stream_record(read, offset, record, self._bucket, self._codecs):
                         pass

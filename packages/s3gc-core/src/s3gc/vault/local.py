@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TypeVar
@@ -42,19 +42,18 @@ from s3gc.vault._identity import Identity, read_identity, require_bucket, write_
 from s3gc.vault._layout import CHUNK_MAX_BYTES
 from s3gc.vault._locations import index_of
 from s3gc.vault._moved import Moved
+from s3gc.vault._pack_files import PackMissing, open_pack
 from s3gc.vault._recovery import TornTail, cut, known_behind, torn_tails
 from s3gc.vault._session import SMALL_OBJECT_BYTES, LocalBackupSession
 from s3gc.vault._sharing import Sharing
-from s3gc.vault._solid import Block, read_block
+from s3gc.vault._small_reads import FRAME_EXTRA_BYTES, read_small
+from s3gc.vault._solid import Block, lent_by, read_block
 from s3gc.vault._verify import verify_backups
 from s3gc.vault.journal import JOURNAL_NAME, SqliteJournal
 from s3gc.vault.packs import PACK_SUFFIX, PackWriter, parse_location
 from s3gc.vault.rebuild import rebuild
 
 PACKS_NAME = "packs"
-FRAME_EXTRA_BYTES = 2 * 1024 * 1024
-"""A small object's frame is at most this much longer than the object: header, chunk lengths, trailer."""
-
 T = TypeVar("T")
 
 
@@ -347,7 +346,7 @@ class LocalVault(Vault):
                 if here.same_as is not None:
                     here = await self._sharer(here)
                 return await self._open_pack(here.location), here
-            except _PackMissing as missing:
+            except PackMissing as missing:
                 await self._moved.load()  # another process may have removed the pack meanwhile
                 if last or missing.pack not in self._moved.retired:
                     raise
@@ -361,9 +360,13 @@ class LocalVault(Vault):
     async def _whose(self, record: BackupRecord) -> BackupRecord:
         assert record.same_as is not None
         place = await self._moved.bytes_of(record.same_as)
-        return await self._in_pack(
-            place.location, lambda read, _: sharer_of(read, place, record, self._bucket)
-        )
+
+        def look(read: Read, _: int) -> BackupRecord:
+            if index_of(place.location) is None:
+                return sharer_of(read, place, record, self._bucket)
+            return lent_by(read_block(read, place.location, self._codecs), place, record, self._bucket)
+
+        return await self._in_pack(place.location, look)
 
     async def _in_pack(self, location: str, look: Callable[[Read, int], T]) -> T:
         fd = await self._open_pack(location)
@@ -374,40 +377,16 @@ class LocalVault(Vault):
 
     async def _open_pack(self, location: str) -> int:
         pack = parse_location(location)[0]
-        return await self._run(lambda: _open_pack(self._packs / (pack + PACK_SUFFIX)))
+        return await self._run(lambda: open_pack(self._packs, pack))
 
     async def read_small(self, records: Sequence[BackupRecord]) -> Mapping[str, bytes]:
         self._require_open(writing=False)
-        by_pack: dict[str, list[BackupRecord]] = {}
+        located: list[BackupRecord] = []
         for record in records:
-            if record.size > SMALL_OBJECT_BYTES or record.codec not in self._codecs:
-                continue
-            with contextlib.suppress(VaultError):
-                located = await self.locate(record)
-                by_pack.setdefault(parse_location(located.location)[0], []).append(located)
-        return await self._run(lambda: self._read_small(by_pack))
-
-    def _read_small(self, by_pack: Mapping[str, Sequence[BackupRecord]]) -> dict[str, bytes]:
-        found: dict[str, bytes] = {}
-        blocks: dict[str, Block] = {}
-        for name, records in by_pack.items():
-            with contextlib.suppress(VaultError), _opened_pack(self._packs / (name + PACK_SUFFIX)) as fd:
-                for record in records:
-                    _, offset, length = parse_location(record.location)
-                    if index_of(record.location) is not None:
-                        with contextlib.suppress(VaultError), _fs.explained("read"):
-                            place = record.location.rpartition(":")[0]
-                            if place not in blocks:
-                                blocks[place] = self._read_block(fd, record.location)
-                            found[record.key] = blocks[place].at(record.location).of(record, self._bucket)
-                        continue
-                    if length != record.stored_size or length > record.size + FRAME_EXTRA_BYTES:
-                        continue
-                    with contextlib.suppress(VaultError), _fs.explained("read"):
-                        read = reader_of(fd, ahead=length)
-                        pieces = whole_record(read, offset, record, self._bucket, self._codecs)
-                        found[record.key] = b"".join(pieces)
-        return found
+            if record.size <= SMALL_OBJECT_BYTES and record.codec in self._codecs:
+                with contextlib.suppress(VaultError):
+                    located.append(await self.locate(record))
+        return await self._run(lambda: read_small(self._packs, located, self._bucket, self._codecs))
 
     async def locate(self, record: BackupRecord) -> BackupRecord:
         self._require_open(writing=False)
@@ -502,27 +481,3 @@ def _by_name(compressors: Sequence[Compressor]) -> Mapping[str, Compressor]:
         made[compressor.name] = compressor
     made.setdefault(StoreCompressor.name, StoreCompressor())
     return made
-
-
-class _PackMissing(VaultCorrupt):
-    def __init__(self, path: Path) -> None:
-        super().__init__(f"{path} is missing: bring it back from a copy of the vault")
-        self.pack = path.name.removesuffix(PACK_SUFFIX)
-
-
-@contextlib.contextmanager
-def _opened_pack(path: Path) -> Iterator[int]:
-    fd = _open_pack(path)
-    try:
-        yield fd
-    finally:
-        os.close(fd)
-
-
-def _open_pack(path: Path) -> int:
-    try:
-        return os.open(path, os.O_RDONLY)
-    except FileNotFoundError as error:
-        raise _PackMissing(path) from error
-    except OSError as error:
-        raise _fs.vault_error(f"read {path}", error) from error

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from json.encoder import encode_basestring
 from typing import Any
 
+from attrs import fields
 from cattrs import ClassValidationError, Converter, ForbiddenExtraKeysError
 from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn
 
@@ -163,8 +164,61 @@ def record_from_json(data: Mapping[str, Any]) -> BackupRecord:
         VaultCorrupt: it isn't a backup record.
         VaultError: it has fields that this version doesn't know.
     """
+    if (quick := _quick_record(data)) is not None:
+        return quick
     record: BackupRecord = _structure(data, BackupRecord, "this backup record")
     return record
+
+
+_RECORD_TEXTS = ("key", "etag", "sha256", "last_modified", "codec", "location")
+_RECORD_NAMES = frozenset((*_RECORD_TEXTS, "size", "stored_size", "version_id", "attributes"))
+_ATTRIBUTE_MAPS = frozenset(("metadata", "tags"))
+_ATTRIBUTE_TEXTS = frozenset(one.name for one in fields(ObjectAttributes)) - _ATTRIBUTE_MAPS
+
+
+def _quick_record(data: Any) -> BackupRecord | None:
+    """A record that is just as it should be, in a fifth of the time; None: the converter finds out."""
+    if type(data) is not dict or data.keys() != _RECORD_NAMES:
+        return None
+    version_id, size, stored_size = data["version_id"], data["size"], data["stored_size"]
+    attributes = _quick_attributes(data["attributes"])
+    if (
+        attributes is None
+        or not all(type(data[name]) is str for name in _RECORD_TEXTS)
+        or type(size) is not int
+        or type(stored_size) is not int
+        or not (version_id is None or type(version_id) is str)
+    ):
+        return None
+    return BackupRecord(
+        key=data["key"],
+        etag=data["etag"],
+        size=size,
+        sha256=data["sha256"],
+        last_modified=time_from_text(data["last_modified"]),
+        version_id=version_id,
+        attributes=attributes,
+        codec=data["codec"],
+        stored_size=stored_size,
+        location=data["location"],
+    )
+
+
+def _texts_by_name(value: Any) -> bool:
+    return type(value) is dict and all(type(one) is str for pair in value.items() for one in pair)
+
+
+def _quick_attributes(data: Any) -> ObjectAttributes | None:
+    if type(data) is not dict:
+        return None
+    for name, value in data.items():
+        if name in _ATTRIBUTE_TEXTS:
+            right = type(value) is str
+        else:
+            right = name in _ATTRIBUTE_MAPS and _texts_by_name(value)
+        if not right:
+            return None
+    return ObjectAttributes(**data)
 
 
 def attributes_to_json(attributes: ObjectAttributes) -> dict[str, Any]:
@@ -175,5 +229,7 @@ def attributes_to_json(attributes: ObjectAttributes) -> dict[str, Any]:
 
 def attributes_from_json(data: Any) -> ObjectAttributes:
     """The inverse of :func:`attributes_to_json`; raises as :func:`record_from_json`."""
+    if (quick := _quick_attributes(data)) is not None:
+        return quick
     attributes: ObjectAttributes = _structure(data, ObjectAttributes, "these attributes")
     return attributes

@@ -6,6 +6,7 @@ import threading
 from collections import deque
 from concurrent.futures import Executor, Future
 
+from s3gc._turns import TURN
 from s3gc.errors import StoreError
 from s3gc.stores.s3._checksums import Checks
 from s3gc.stores.s3._transport import Rest
@@ -139,7 +140,8 @@ class ReadAhead:
                     self._hashing = None
                     self._news.notify_all()
                     return
-            self._checks.update(data)
+            with TURN:
+                self._checks.update(data)
             with self._news:
                 self._ready.append(self._raw.popleft())
                 self._news.notify_all()
