@@ -20,13 +20,20 @@ from s3gc_cdc_mysql.binlog import Decoder
 from s3gc_cdc_mysql.catalogue import Catalogue, TableInfo
 from s3gc_cdc_mysql.connection import BinlogStream
 from s3gc_cdc_mysql.events import Table
-from s3gc_cdc_mysql.failures import ConnectionLost, LogUnreadable, SameServerId, ServerError, translated
+from s3gc_cdc_mysql.failures import (
+    ConnectionLost,
+    EndOfLog,
+    LogUnreadable,
+    SameServerId,
+    ServerError,
+    translated,
+)
 from s3gc_cdc_mysql.position import Place
 
 RETRY_SECONDS = 60.0
 """How long a server may be away before following gives up."""
 
-_AWAY = (OSError, ConnectionLost, TimeoutError)
+_AWAY = (OSError, ConnectionLost, EndOfLog, TimeoutError)  # a server that stops ends its streams in order
 
 
 class Follower:
@@ -128,12 +135,6 @@ class Follower:
             raise PositionLost(
                 f"{self._name}: the server's log ends at {now.log}, before {after.log}: was it restored to "
                 "its past, or its log begun anew?"
-            )
-        missing = after.gtids.missing(now.gtids)
-        if missing:
-            raise PositionLost(
-                f"{self._name}: the server doesn't have the transactions {missing} that were followed: this "
-                "is another history"
             )
         self._tables = list(found.known)
         assembler = Assembler(

@@ -65,6 +65,8 @@ _OBJECTS = {
 # Of these, those that leave the rows of every existing table alone; TABLE and DATABASE are looked into.
 _APART = _OBJECTS - {"TABLE", "TABLES", "DATABASE", "SCHEMA", "TABLESPACE"}
 _INDEXES = {"INDEX", "KEY", "UNIQUE", "FULLTEXT", "SPATIAL"}
+_BEFORE = frozenset({"TABLE", "EXISTS", "RENAME", "TO", "AS", "NOWAIT"})
+"""Words of an ALTER that a table's name can follow, its own or another's. (WAIT has a number.)"""
 _MODIFIERS = {"INTO", "FROM", "LOW_PRIORITY", "HIGH_PRIORITY", "DELAYED", "IGNORE", "QUICK"}
 _SYSTEM = "mysql"
 _LOOKED_AT = 60  # characters of a statement that a message shows
@@ -165,7 +167,7 @@ class Statements:
             return _NOTHING
         if at is not None and tokens[at].means("DATABASE", "SCHEMA"):
             return _NOTHING if first == "ALTER" else self._database(tokens[at:])
-        named = self._mentioned(tokens, database)
+        named = self._mentioned(tokens, database, _BEFORE if first == "ALTER" else frozenset())
         if not named:
             return _NOTHING
         if first == "ALTER" and len(named) == 1 and at is not None and tokens[at].means("TABLE"):
@@ -231,11 +233,14 @@ class Statements:
             return self._tables.get(_folded((tokens[0].word, tokens[2].word)))
         return self._tables.get(_folded((database, tokens[0].word)))
 
-    def _mentioned(self, tokens: Sequence[_Token], database: str) -> list[Name]:
-        """Tracked tables whose names occur as names of tables could."""
+    def _mentioned(self, tokens: Sequence[_Token], database: str, after: Collection[str]) -> list[Name]:
+        """Tracked tables whose names occur as names of tables could: anywhere, or after certain words."""
         found: dict[Name, None] = {}
         for at, token in enumerate(tokens):
             if not token.word:
+                continue
+            start = at - 2 if at > 1 and tokens[at - 1].sign == "." else at
+            if after and not (start and tokens[start - 1].means(*after)):
                 continue
             before = tokens[at - 2].word if at > 1 and tokens[at - 1].sign == "." else database
             name = self._tables.get(_folded((before, token.word)))

@@ -149,6 +149,12 @@ class MysqlCdcSource(FollowedSql[Place]):
                 f"{self.name}: the fence at {end.log} stands before {begin.log}: was the server restored to "
                 "its past, or its log begun anew?"
             )
+        missing = begin.gtids.missing(end.gtids)
+        if missing:
+            raise PositionLost(
+                f"{self.name}: the server doesn't have the transactions {missing} that were followed: this "
+                "is another history"
+            )
         if begin.log == end.log and begin.prints == end.prints:
             return None
         return begin, end
