@@ -109,7 +109,7 @@ class World:
 def small_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_session, "SMALL_OBJECT_BYTES", LARGE_BYTES)
     monkeypatch.setattr(_session, "STRETCH_BYTES", 65_536)
-    monkeypatch.setattr(_encode, "PACK_ROLL_BYTES", 12_000)
+    monkeypatch.setattr(_encode, "PACK_ROLL_BYTES", 3_000)
 
 
 def causes(error: BaseException) -> Iterator[BaseException]:

@@ -104,9 +104,7 @@ class PostgresCdcSource(FollowedSql[Place]):
             id = secrets.token_hex(16)
             with self._errors("fence"):
                 lsn, bound = await self._loop.run(self._target.mark, id)
-                prints = await self._loop.run(
-                    self._target.prints, self._configuration, timeout.total_seconds()
-                )
+            prints = await self._look("fence", timeout)
             before, self._prints = self._prints, prints
             if prints == before:
                 break
@@ -137,18 +135,27 @@ class PostgresCdcSource(FollowedSql[Place]):
         with self._errors("begin to follow changes"):
             await self._loop.run(self._follower.close)
             await self._loop.run(self._target.setup, self._patience.total_seconds())
-        id = secrets.token_hex(16)
-        with self._errors("begin to follow changes"):
-            # First what mustn't change, so that whatever does from here on is noticed at the next fence: a
-            # scan sees a rewritten table, and changes of before that, told after it, would undo that.
-            prints = await self._loop.run(
-                self._target.prints, self._configuration, self._patience.total_seconds()
-            )
-            # The position before the waiting: what was committed earlier is visible to the scan then.
-            lsn, bound = await self._loop.run(self._target.mark, id)
+        # First what mustn't change, so that whatever does from here on is noticed at the next fence: a scan
+        # sees a rewritten table, and changes of before that, told after it, would undo that. And once more
+        # after the message: a TRUNCATE in between is never told, so the next fence would take it for a gap.
+        prints = await self._look("begin to follow changes", self._patience)
+        for _ in range(_TRIES):
+            id = secrets.token_hex(16)
+            with self._errors("begin to follow changes"):
+                # The position before the waiting: what was committed earlier is visible to the scan then.
+                lsn, bound = await self._loop.run(self._target.mark, id)
+            before, prints = prints, await self._look("begin to follow changes", self._patience)
+            if prints == before:
+                break
+        else:
+            raise SourceError(f"{self.name}: the tracked tables are changed all the time (ALTER, TRUNCATE)")
         await self._sql.fence(self._patience)
         self._prints = prints
         return Place(lsn, Told(id, bound), prints).position(self.name)
+
+    async def _look(self, doing: str, timeout: timedelta) -> Fingerprint:
+        with self._errors(doing):
+            return await self._loop.run(self._target.prints, self._configuration, timeout.total_seconds())
 
     async def _tables(self, begun: Position | None) -> tuple[Sequence[TableInfo], int | None]:
         found = await self._target.catalogue()

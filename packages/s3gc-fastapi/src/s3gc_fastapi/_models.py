@@ -102,7 +102,7 @@ class Running(Model):
     """An operation of this process: what it does now, or how it ended."""
 
     operation_id: str = Field(examples=[_ID])
-    kind: Literal["plan", "collect", "restore"]
+    kind: Literal["plan", "collect", "restore", "missing", "verify", "drill"]
     state: Literal["running", "completed", "held", "failed", "refused"]
     stage: str
     started_at: datetime
@@ -116,6 +116,7 @@ class Running(Model):
     deleted: int
     resurrected: int
     restored: int
+    result: dict[str, Any] | None = Field(None, description="What a check found, once it has ended.")
 
 
 class Operation(Model):
@@ -343,3 +344,70 @@ class Breakers(Model):
     """Breakers that wait for an acknowledgement."""
 
     breakers: list[Breaker]
+
+
+class Check(Model):
+    """A check that has ended, or goes on."""
+
+    operation_id: str = Field(examples=[_ID])
+    state: str = Field(description="running: it takes longer; ask for the operation.", examples=["completed"])
+    message: str | None = None
+
+
+class MissingRow(Model):
+    """A row's mention of an object that doesn't exist."""
+
+    source: str
+    table: str
+    column: str
+    row_id: str
+    keys: list[str] = Field(description="Every key that the value could mean.")
+
+
+class MissingResult(Model):
+    """All mentions are counted; the first of them are named."""
+
+    total: int
+    columns: dict[str, int] = Field(description="By source:table.column.")
+    rows: list[MissingRow]
+
+
+class MissingFound(Check):
+    """Rows that name objects which don't exist: each is some user's broken file."""
+
+    result: MissingResult | None = None
+
+
+class VerifyResult(Model):
+    """What reading backups again found."""
+
+    ok: bool
+    backups: int
+    problems: int
+    first_problems: list[str]
+    share: str | None = Field(None, description="Which share of how many; none: all.", examples=["3 of 30"])
+    seconds: float
+
+
+class Verified(Check):
+    """Backups were read and decoded, and compared with their hashes."""
+
+    result: VerifyResult | None = None
+
+
+class DrillResult(Model):
+    """What restoring some backups by way of trial found."""
+
+    ok: bool
+    objects: int = Field(description="Chosen.")
+    restored: int = Field(description="That came back exactly.")
+    bytes: int
+    problems: int
+    first_problems: list[str]
+    seconds: float
+
+
+class Drilled(Check):
+    """Some backups were restored beside the bucket's own objects, compared, and removed again."""
+
+    result: DrillResult | None = None
