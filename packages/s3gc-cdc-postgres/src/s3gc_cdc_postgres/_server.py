@@ -13,7 +13,7 @@ import asyncpg  # type: ignore[import-untyped]
 from s3gc.capture import CaptureFinding as Finding
 from s3gc.capture import CaptureState
 from s3gc.errors import SourceError
-from s3gc.sources.capture import POSTGRES_TEXT, TrackedTable
+from s3gc.sources.capture import POSTGRES_TEXT, TrackedTable, refuse
 from s3gc_cdc_postgres import catalogue
 from s3gc_cdc_postgres._assemble import PREFIX
 from s3gc_cdc_postgres._wire import ReplicationConnection
@@ -265,16 +265,6 @@ class Target:
                     raise SourceError(f"{error}; let its owner run: {sql}") from error
                 done.append(f"dropped the publication {self.publication}")
         return done
-
-
-def refuse(wrong: Sequence[Finding]) -> None:
-    """
-    Raises:
-        SourceError: one of these keeps changes from being followed.
-    """
-    fatal = [one for one in wrong if one.fatal]
-    if fatal:
-        raise SourceError("changes can't be followed: " + "; ".join(map(str, fatal)))
 
 
 async def primary(connection: Any) -> None:
