@@ -123,7 +123,7 @@ class PostgresCdcSource(ChangeCapture):
     async def capture_state(self) -> CaptureState:
         """Server settings, rights, replica identities, publication, slot; changes nothing."""
         with self._errors("look at change capture"):
-            return await self._loop.run(self._target.state, self.name)
+            return await self._loop.run(self._target.state, self.name, self._resolver.plain_regex)
 
     async def set_up(self) -> Sequence[str]:
         """Publication, then slot."""

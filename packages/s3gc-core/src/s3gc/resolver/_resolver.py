@@ -100,6 +100,11 @@ class Resolver:
             return frozenset((value,))
         return frozenset(self._read(value))
 
+    @property
+    def plain_regex(self) -> str:
+        """For a database: texts that it matches mean themselves and nothing else. Others may, too."""
+        return self._tokens.plain_regex
+
     def explain(self, value: object) -> tuple[Reading, ...]:
         """The same keys, each with the rule that found it first."""
         return tuple(Reading(key, rule) for key, rule in self._read(value).items())

@@ -35,6 +35,8 @@ class Reader:
         self._dialect = dialect
         self._tables = tables
         self._batches = BatchReader(resolver, wanted)
+        self._wanted = wanted
+        self._plain_regex = resolver.plain_regex
         self._batch_rows = batch_rows
         self._connection: AsyncConnection | None = None
         self._queries: list[TableQuery] = []
@@ -63,7 +65,11 @@ class Reader:
             query = self._queries[0]
             fresh = self._rows is None
             if self._rows is None:
-                self._rows = await self._dialect.rows(self._connection, query.sql)
+                sql: str = query.sql
+                parameters: Sequence[object] = ()
+                if self._wanted is not None:
+                    sql, parameters = self._dialect.narrowed(query, self._wanted.keys, self._plain_regex)
+                self._rows = await self._dialect.rows(self._connection, sql, *parameters)
                 self._fetch = min(_FIRST_ROWS, self._batch_rows)
             rows = await self._rows.fetch(self._fetch)
             if rows:

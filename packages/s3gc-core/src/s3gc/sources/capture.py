@@ -6,7 +6,7 @@ from s3gc.sources._batch import BatchReader
 from s3gc.sources._dialect import TableQuery, TrackedTable
 from s3gc.sources._loop import LoopThread
 from s3gc.sources._names import nearest, row_id, split_name
-from s3gc.sources._postgres_text import POSTGRES_TEXT
+from s3gc.sources._postgres_text import POSTGRES_TEXT, two_indexes
 from s3gc.sources._tracked import tracked_tables
 from s3gc.sources.folders import FolderReader
 
@@ -21,4 +21,5 @@ __all__ = [
     "row_id",
     "split_name",
     "tracked_tables",
+    "two_indexes",
 ]
