@@ -153,7 +153,10 @@ class Decoder:
             raise ValueError(f"a log of version {version} with heads of {header_size} bytes")
         if kind not in (0, 1):
             raise ValueError(f"checksums of the kind {kind}, which isn't known")
-        if kind and zlib.crc32(memoryview(packet)[:-4]) != _CHECKSUM.unpack_from(packet, len(packet) - 4)[0]:
+        # With the kind 0 the checksum is that of the file, which servers change on the way. But were it right
+        # for the kind 1, the kind itself is what is damaged.
+        as_one = packet[:-5] + b"\1"
+        if (zlib.crc32(as_one) == _CHECKSUM.unpack_from(packet, len(packet) - 4)[0]) != bool(kind):
             raise ValueError("its checksum is wrong: it is damaged")
         name = server.rstrip(b"\0").decode()
         self._checksum = bool(kind)

@@ -13,7 +13,7 @@ import asyncpg  # type: ignore[import-untyped]
 from s3gc.capture import CaptureFinding as Finding
 from s3gc.capture import CaptureState
 from s3gc.errors import SourceError
-from s3gc.sources.capture import POSTGRES_TEXT, TrackedTable, two_indexes
+from s3gc.sources.capture import POSTGRES_TEXT, TrackedTable, refuse, two_indexes
 from s3gc_cdc_postgres import catalogue
 from s3gc_cdc_postgres._assemble import PREFIX
 from s3gc_cdc_postgres._wire import ReplicationConnection
@@ -38,7 +38,10 @@ SELECT string_agg(who, ', ') FROM (
 class Target:
     """One database, and the names of what we keep there."""
 
-    def __init__(self, dsn: str, tracked: Sequence[TrackedTable], publication: str, slot: str) -> None:
+    def __init__(
+        self, dsn: str, tracked: Sequence[TrackedTable], publication: str, slot: str, plain_regex: str
+    ) -> None:
+        self._plain_regex = plain_regex  # of the resolver
         self._dsn = dsn
         self.tracked = tracked
         self.publication = publication
@@ -101,7 +104,7 @@ class Target:
     async def findings(self) -> list[Finding]:
         return findings(await self.catalogue(), self.publication, self.slot)
 
-    async def state(self, source: str, plain_regex: str) -> CaptureState:
+    async def state(self, source: str) -> CaptureState:
         """Everything about it, for people."""
         found = await self.catalogue()
         slot, server = found.slot, found.server
@@ -124,7 +127,7 @@ class Target:
             }
             if slot.safe is not None:
                 details["slot_bytes_left"] = str(slot.safe)
-        details |= _indexes(found, plain_regex)
+        details |= _indexes(found, self._plain_regex)
         return CaptureState(
             source,
             findings(found, self.publication, self.slot),
@@ -283,16 +286,6 @@ def _indexes(found: Catalogue, plain_regex: str) -> dict[str, str]:
         and all(one.type_oid in _TEXTS for one in table.columns)
         for column in table.columns
     }
-
-
-def refuse(wrong: Sequence[Finding]) -> None:
-    """
-    Raises:
-        SourceError: one of these keeps changes from being followed.
-    """
-    fatal = [one for one in wrong if one.fatal]
-    if fatal:
-        raise SourceError("changes can't be followed: " + "; ".join(map(str, fatal)))
 
 
 async def primary(connection: Any) -> None:

@@ -157,14 +157,14 @@ class Dialect(abc.ABC):
         """Open a cursor on the server."""
 
     def narrowed(
-        self, query: TableQuery, keys: Collection[str], plain_regex: str
+        self, query: TableQuery, values: Collection[str], plain_regex: str
     ) -> tuple[str, Sequence[object]]:
-        """The statement for those rows that may name one of these keys, and its parameters.
+        """The statement for those rows that may name what is looked for, and its parameters.
 
         It may give rows that don't, up to all of them, but never leave one out that does.
 
         Args:
-            plain_regex: texts that it matches mean themselves and nothing else.
+            values: of the texts that ``plain_regex`` matches, those that do. Of others nobody can say.
         """
         return query.sql, ()
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Sequence
 from datetime import timedelta
 from typing import Any
@@ -180,22 +179,19 @@ class PostgresDialect(Dialect):
         return PostgresRows(await raw.cursor(sql, *parameters))
 
     def narrowed(
-        self, query: TableQuery, keys: Collection[str], plain_regex: str
+        self, query: TableQuery, values: Collection[str], plain_regex: str
     ) -> tuple[str, Sequence[object]]:
-        """Rows with a value that is one of the keys, and all with a value that may mean more than itself.
+        """Rows with one of these values, and all with a value of which nobody can say.
 
         :func:`~s3gc.sources._postgres_text.two_indexes` makes both quick to find.
         """
         if query.texts is None:
             return query.sql, ()
-        # A key that the expression doesn't match is found among the odd values.
-        plain = re.compile(plain_regex).fullmatch
-        some = [key for key in keys if plain(key)]
         odd = [odd_value(name, plain_regex) for name in query.texts]
         either = [
             f"{name} = ANY ($1::text[]) OR {other}" for name, other in zip(query.texts, odd, strict=True)
         ]
-        return f"{query.sql} WHERE {' OR '.join(either)}", (some,)
+        return f"{query.sql} WHERE {' OR '.join(either)}", (list(values),)
 
     async def identity(self, connection: AsyncConnection) -> dict[str, str]:
         [(replica, database, version, readable)] = await fetch(
