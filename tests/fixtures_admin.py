@@ -90,16 +90,26 @@ async def client_of(app: FastAPI, **options: Any) -> AsyncIterator[httpx.AsyncCl
 
 async def finished(client: httpx.AsyncClient, operation_id: str) -> dict[str, Any]:
     """Wait for the end of an operation of this process, by its events; what it was at the end."""
-    async with client.stream("GET", f"{BASE}/operations/{operation_id}/events") as events:
-        assert events.status_code == 200
-        name = ""
-        async for line in events.aiter_lines():
-            if line.startswith("event: "):
-                name = line.removeprefix("event: ")
-            elif line.startswith("data: ") and name == "end":
-                found: dict[str, Any] = json.loads(line.removeprefix("data: "))
-                return found
-    raise AssertionError("the events ended without an end")
+    for _ in range(5):  # a stream ends after a minute, whatever happens
+        async with client.stream("GET", f"{BASE}/operations/{operation_id}/events") as events:
+            assert events.status_code == 200
+            name = ""
+            async for line in events.aiter_lines():
+                if line.startswith("event: "):
+                    name = line.removeprefix("event: ")
+                elif line.startswith("data: ") and name == "end":
+                    found: dict[str, Any] = json.loads(line.removeprefix("data: "))
+                    return found
+    raise AssertionError("the operation doesn't end")
+
+
+async def run(client: httpx.AsyncClient) -> str:
+    """Run a cycle to its end; the operation's id."""
+    answer = await client.post(f"{BASE}/run")
+    assert answer.status_code == 202, answer.text
+    operation_id = str(answer.json()["operation_id"])
+    assert (await finished(client, operation_id))["state"] == "completed"
+    return operation_id
 
 
 @contextmanager

@@ -15,7 +15,18 @@ import pytest
 from fastapi import FastAPI
 from starlette.routing import Mount
 
-from fixtures_admin import AS_OPERATOR, AS_VIEWER, BASE, OPERATOR, VIEWER, Site, as_role, client_of, finished
+from fixtures_admin import (
+    AS_OPERATOR,
+    AS_VIEWER,
+    BASE,
+    OPERATOR,
+    VIEWER,
+    Site,
+    as_role,
+    client_of,
+    finished,
+    run,
+)
 from fixtures_cli import FILES, KEPT, ORPHANS
 from s3gc import Collector, Safety
 from s3gc.errors import ConfigError, SourceError
@@ -39,6 +50,9 @@ ENDPOINTS = [
     ("POST", f"/restore/{ULID}"),
     ("POST", "/restore-key?s3_key=a"),
     ("POST", "/restore-to-time?at=2026-01-01T00:00:00Z"),
+    ("POST", "/missing"),
+    ("POST", "/verify"),
+    ("POST", "/drill"),
     ("GET", "/explain?s3_key=a"),
     ("GET", "/breakers"),
     ("POST", "/breakers/acknowledge"),
@@ -54,15 +68,6 @@ def anyio_backend() -> str:
 @pytest.fixture
 def site(tmp_path: Path) -> Site:
     return Site(tmp_path)
-
-
-async def run(client: httpx.AsyncClient) -> str:
-    """Run a cycle to its end; the operation's id."""
-    answer = await client.post(f"{BASE}/run")
-    assert answer.status_code == 202, answer.text
-    operation_id = str(answer.json()["operation_id"])
-    assert (await finished(client, operation_id))["state"] == "completed"
-    return operation_id
 
 
 # --------------------------------------------------------------------------- a whole story

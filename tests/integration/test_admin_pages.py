@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from html.parser import HTMLParser
@@ -29,6 +30,7 @@ PAGES = [
     "/explain?s3_key=images/11.jpg",
     "/restore",
     "/breakers",
+    "/missing",
     "/vault",
 ]
 FORMS = {
@@ -36,6 +38,9 @@ FORMS = {
     "/run": {"confirmed": "yes"},
     "/restore": {"what": "key", "value": "images/1.jpg", "confirmed": "yes"},
     "/breakers": {"code": "no_references", "subject": "", "reason": "because"},
+    "/missing": {},
+    "/vault/verify": {"share_of": "30"},
+    "/vault/drill": {"objects": "10"},
 }
 
 
@@ -142,6 +147,53 @@ async def test_a_story_by_forms_alone(site: Site) -> None:
         left = await client.post(f"{UI}/logout", data={"csrf": fields["csrf"]})
         assert left.headers["location"] == f"{UI}/login"
         assert (await client.get(UI)).status_code == 303
+
+
+async def test_checks_by_forms(site: Site) -> None:
+    with sqlite3.connect(site.place.database) as database:
+        database.execute("INSERT INTO assets (location) VALUES ('gone/<b>.jpg')")
+    database.close()
+    async with logged_in(site) as client:
+        await run(client)
+        assert "Nobody has looked" in (await client.get(f"{UI}/missing")).text
+        told = {
+            "/missing": "1 mention of what doesn&#39;t exist",
+            "/vault/verify": "4 backups read, 0 problems",
+            "/vault/drill": "3 of 3 came back exactly",
+        }
+        for form, words in told.items():
+            data = {"csrf": await token(client), "objects": "3"}
+            answer = await client.post(UI + form, data=data)
+            assert answer.status_code == 303, answer.text
+            operation_id = str(answer.headers["location"].rpartition("/")[2])
+            await finished(client, operation_id)
+            page = (await client.get(answer.headers["location"])).text
+            assert words in page.replace("doesn't", "doesn&#39;t"), page
+            assert "<b>.jpg" not in page
+        assert "gone/&lt;b&gt;.jpg" in (await client.get(f"{UI}/missing")).text
+        for form, wrong in (("verify", {"share_of": "0"}), ("drill", {"objects": "1e9"}), ("drill", {})):
+            answer = await client.post(f"{UI}/vault/{form}", data={"csrf": await token(client), **wrong})
+            assert answer.status_code == 422
+
+
+async def test_restoring_to_another_place_by_forms(site: Site) -> None:
+    (other := site.folder / "other").mkdir()
+    config = site.config(restore_targets=[other.as_uri()])
+    async with logged_in(site, config=config) as client:
+        await run(client)
+        assert f"<option>{other.as_uri()}</option>" in (await client.get(f"{UI}/restore")).text
+        fields = {
+            "csrf": await token(client), "what": "key", "value": "images/1.jpg", "into": other.as_uri(),
+        }  # fmt: skip
+        preview = (await client.post(f"{UI}/restore", data=fields)).text
+        assert "Would be restored: 1" in preview
+        assert f'name="into" value="{other.as_uri()}"' in preview
+        done = (await client.post(f"{UI}/restore", data={**fields, "confirmed": "yes"})).text
+        assert "Restored: 1" in done
+        assert (other / "images" / "1.jpg").read_bytes() == FILES["images/1.jpg"]
+        assert set(site.place.objects()) == KEPT
+        answer = await client.post(f"{UI}/restore", data={**fields, "into": "file:///"})
+        assert answer.status_code == 422
 
 
 async def test_a_held_cycle_is_shown_and_acknowledged(site: Site) -> None:
@@ -277,7 +329,7 @@ async def test_every_page_has_one_heading_labels_and_a_language(site: Site) -> N
             tags = Tags(text).found
             assert sum(tag == "h1" for tag, _ in tags) == 1, page
             assert ("html", {"lang": "en"}) in tags
-            inputs = [a for tag, a in tags if tag == "input" and a.get("type") != "hidden"]
+            inputs = [a for tag, a in tags if tag in ("input", "select") and a.get("type") != "hidden"]
             assert text.count("<label") == len(inputs), page
             assert all(a.get("scope") == "col" for tag, a in tags if tag == "th"), page
 

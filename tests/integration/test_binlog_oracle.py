@@ -28,7 +28,9 @@ pytestmark = pytest.mark.anyio
 TABLE = """
 CREATE TABLE files (
     id bigint unsigned AUTO_INCREMENT PRIMARY KEY, path varchar(300),
-    thumb varchar(40) CHARACTER SET latin1, body mediumtext, raw varbinary(30), size int, price decimal(12,4), born datetime(3), kind enum('a','b','ü'),
+    thumb varchar(40) CHARACTER SET latin1,
+    body mediumtext, raw varbinary(30), size int, price decimal(12,4), born datetime(3),
+    kind enum('a','b','ü'),
     tags set('x','y','z'), doc json, seen timestamp(6) NULL, flag bit(3), label char(12) DEFAULT 'none'
 )
 """
@@ -70,7 +72,8 @@ def changed(random_: random.Random, ids: list[int]) -> tuple[str, list[object]]:
     where = f"WHERE id IN ({', '.join(map(str, some))})"
     if what < 0.85:
         to = random_.choice([
-            "path = CONCAT('new/', id)", "path = NULL", "body = REPEAT('z', 2000), size = id", "raw = X'00FF'",
+            "path = CONCAT('new/', id)", "path = NULL", "body = REPEAT('z', 2000), size = id",
+            "raw = X'00FF'",
             "flag = b'101', label = 'l'", "kind = 'b', tags = 'y'", "thumb = 'ß'",
         ])  # fmt: skip
         return f"UPDATE files SET {to} {where}", []

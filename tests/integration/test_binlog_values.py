@@ -8,7 +8,9 @@ import pytest
 
 from binlog_world import events, now, session
 from fixtures_databases import Server, mariadb_server, mariadb_url
+from s3gc_cdc_mysql._charsets import charset_name, decoder
 from s3gc_cdc_mysql.events import ABSENT, Delete, Insert, Rows, Table, TableMap, Update
+from s3gc_cdc_mysql.values import uuid_text
 
 __all__ = ["mariadb_server", "mariadb_url"]
 
@@ -240,3 +242,60 @@ async def test_without_metadata_a_text_is_refused_with_what_to_do(
     assert insert.rows == [(1,)]
     assert not insert.table.named
     assert insert.table.primary_key is None
+
+
+async def test_a_uuid_of_mariadb(mariadb_url: str) -> None:
+    texts = [
+        "3e11fa47-71ca-11e1-9e33-c80aa9429562", "3e11fa47-71ca-41e1-9e33-c80aa9429500",
+        "01900000-71ca-7de1-9e33-c80aa9429562", "00000000-0000-0000-0000-000000000000",
+    ]  # fmt: skip
+    start = await now(mariadb_url)
+    async with session(mariadb_url) as run:
+        await run("CREATE TABLE t (id uuid PRIMARY KEY)")
+        for one in texts:
+            await run("INSERT INTO t VALUES (%s)", one)
+    assert [uuid_text(row[0]) for e in of(await events(mariadb_url, start), "t") for row in e.rows] == texts
+
+
+async def test_texts_in_every_character_set_are_what_the_server_converts_them_to(mariadb_url: str) -> None:
+    """All characters of two bytes at most: of both the server and Python's codecs."""
+    known: dict[str, int] = {}
+    async with session(mariadb_url) as run:
+        for number, name in await run(
+            "SELECT id, character_set_name FROM information_schema.collation_character_set_applicability"
+            " WHERE id IS NOT NULL"
+        ):
+            if name in NOT_READ:
+                with pytest.raises(ValueError, match="character set isn't read"):
+                    charset_name(number)
+            elif name != "binary":
+                assert charset_name(number) == name
+                known[name] = number
+        assert len(known) == 33
+        await run("SET max_recursive_iterations = 70000")
+        await run("CREATE TABLE n (raw varbinary(2))")
+        await run(
+            "INSERT INTO n WITH RECURSIVE r AS (SELECT 0 n UNION ALL SELECT n + 1 FROM r WHERE n < 65535)"
+            " SELECT UNHEX(LPAD(HEX(n), IF(n < 256, 2, 4), '0')) FROM r"
+        )
+        for name, number in known.items():
+            read = decoder(number)
+            rows = await run(
+                f"SELECT raw, CAST(CONVERT(CONVERT(raw USING {name}) USING utf8mb4) AS BINARY) FROM n"
+                f" WHERE CHAR_LENGTH(CONVERT(raw USING {name})) = 1"
+                f" AND CAST(CONVERT(raw USING {name}) AS BINARY) = raw"
+            )
+            different = {}
+            for raw, converted in rows:
+                try:
+                    theirs = converted.decode()
+                except UnicodeDecodeError:  # half of a pair, which ucs2 allows: nobody can read it as a text
+                    continue
+                if read(raw) != theirs:
+                    different[raw] = (read(raw), theirs)
+            assert set(different) == DIFFERENT.get(name, set()), name
+
+
+NOT_READ = {"dec8", "swe7", "armscii8", "keybcs2", "geostd8", "eucjpms"}
+DIFFERENT = {"big5": {bytes.fromhex(one) for one in ("A15A", "A1C3", "A1C5", "A1FE", "A240", "A2CC", "A2CE")}}
+"""Seven signs that MariaDB doesn't convert, and Python does."""

@@ -20,7 +20,6 @@ import pytest
 from cdc_world import App, Kept
 from fixtures_databases import Server, postgres_server, postgres_url, run_postgres
 from s3gc.errors import PositionLost, SourceError
-from s3gc.testing.source_contract import Rows, scanned
 from s3gc_cdc_postgres import _follow
 
 __all__ = ["postgres_server", "postgres_url"]
@@ -300,31 +299,62 @@ async def test_a_truncate_between_a_fences_message_and_its_look_is_no_gap(
     assert kept.keys == {"c/2", "z"}
 
 
-async def test_a_table_that_is_rewritten_while_one_begins_is_told(
-    app: App, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The scan sees it rewritten, and then a change of before is told, which would undo that."""
-    await app.run("CREATE PUBLICATION s3gc FOR TABLE one, two WITH (publish_via_partition_root = true)")
-    kept = Kept(app, app.source(TABLES))
-    mark = kept.source._target.mark
+async def meanwhile(app: App, *statements: str) -> None:
+    """From the drivers' loop, on the application's connection."""
+    await asyncio.wrap_future(
+        asyncio.run_coroutine_threadsafe(app.session._run(statements), app.session.loop._started())
+    )
 
-    async def and_then_rewrite(id: str) -> tuple[int, int]:
-        found = await mark(id)
-        statements = (
+
+@pytest.mark.parametrize(
+    "statements",
+    [
+        (
             "UPDATE one SET path = 'c' WHERE id = 1",
             "ALTER TABLE one ALTER path TYPE text USING 'x/' || path",
-        )
-        await asyncio.wrap_future(
-            asyncio.run_coroutine_threadsafe(app.session._run(statements), app.session.loop._started())
-        )
+        ),
+        ("TRUNCATE one", "INSERT INTO one VALUES (7, 'after')"),
+    ],
+)
+@pytest.mark.parametrize("place", ["mark", "prints"])
+async def test_what_is_altered_while_one_begins_is_no_gap(
+    app: App, monkeypatch: pytest.MonkeyPatch, place: str, statements: Sequence[str]
+) -> None:
+    """The scan sees a table rewritten, and a change of before, told after it, would undo that; a TRUNCATE
+    before the message is never told. So one begins once more."""
+    await app.run("CREATE PUBLICATION s3gc FOR TABLE one, two WITH (publish_via_partition_root = true)")
+    kept = Kept(app, app.source(TABLES))
+    await kept.source.set_up()
+    plain, done = getattr(kept.source._target, place), []
+
+    async def and_then(*args: object) -> object:
+        found = await plain(*args)
+        if not done:
+            done.append(1)
+            await meanwhile(app, *statements)
         return found
 
     with monkeypatch.context() as patched:
-        patched.setattr(kept.source._target, "mark", and_then_rewrite)
-        kept.position = await kept.source.begin()
-    kept.rows = Rows(await scanned(kept.source))
-    assert kept.keys == {"x/c", "x/b", "z"}
-    await lost(kept, "table one was altered")
+        patched.setattr(kept.source._target, place, and_then)
+        await kept.begin()
+    assert done
+    await kept.agrees()
+
+
+async def test_tables_that_are_altered_all_the_time_are_not_begun_with(
+    app: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = Kept(app, app.source(TABLES))
+    mark = kept.source._target.mark
+
+    async def and_then(id: str) -> tuple[int, int]:
+        found = await mark(id)
+        await meanwhile(app, "TRUNCATE one")
+        return found
+
+    monkeypatch.setattr(kept.source._target, "mark", and_then)
+    with pytest.raises(SourceError, match="changed all the time"):
+        await kept.source.begin()
 
 
 async def test_a_truncate_is_remembered_over_an_interruption(app: App) -> None:

@@ -655,3 +655,30 @@ async def test_progress_is_told(bench: Bench, cut: Cut, monkeypatch: pytest.Monk
         with gc.watching(lambda event, data: told.append(dict(data)) if event == "scan_progress" else None):
             await gc.plan()
     assert told == [{"source": "following", "rows": rows, "expected": 9} for rows in (3, 6, 9)]
+
+
+async def test_a_batch_of_changes_reads_no_more_than_it_changes(bench: Bench) -> None:
+    """Else each batch would read all that is known: a registry of millions could not follow at all."""
+    async with bench.open(mode="dry_run") as gc:
+        await gc.plan()
+        bench.source.write("2", "free/1", folders=["f/"])
+        bench.source.write("2", "free/2")
+        bench.source.rename("2", "3")
+        bench.source.remove("3")
+        bench.source.per_batch = 9
+        connection = gc._parts.registry._database._connection
+        statements: list[str] = []
+        connection.set_trace_callback(statements.append)
+        fence = await bench.source.fence(timedelta(1))
+        state = await gc._parts.registry.references.state("following")
+        async for batch in bench.source.changes(Position("following", state.position, 1), fence):
+            await gc._parts.registry.references.change("following", batch, bench.clock.now())
+        connection.set_trace_callback(None)
+        plans = {
+            (statement, row[3])
+            for statement in statements
+            if statement.split(" ", 1)[0] in ("SELECT", "INSERT", "DELETE", "UPDATE")
+            for row in connection.execute(f"EXPLAIN QUERY PLAN {statement}")
+        }
+        assert len(plans) > 5
+        assert not [plan for plan in plans if plan[1].startswith(("SCAN r", "SCAN refs", "SCAN touched"))]

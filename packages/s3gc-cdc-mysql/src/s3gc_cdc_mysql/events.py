@@ -53,7 +53,7 @@ DATETIME, TIMESTAMP                    ``datetime`` without zone, TIMESTAMP in U
 TIME                                   ``timedelta``
 =====================================  =================================================================
 
-MariaDB's UUID, INET4 and INET6 are BINARY in the log: see :mod:`s3gc_cdc_mysql.values`.
+MariaDB's UUID, INET4 and INET6 are BINARY in the log, see :mod:`s3gc_cdc_mysql.values`.
 """
 
 Image: TypeAlias = tuple[Value, ...]

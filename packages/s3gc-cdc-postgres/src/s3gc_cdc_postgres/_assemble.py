@@ -35,7 +35,7 @@ from s3gc_cdc_postgres.position import Committed, Place, Told, format_lsn
 PREFIX = "s3gc"
 """Of the messages that fences write."""
 
-BATCH = 10_000
+BATCH = 20_000
 """Changes of one batch; a larger transaction is told in several."""
 
 _2000 = datetime(2000, 1, 1, tzinfo=UTC)

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
-import time
 from collections import deque
 
 import asyncpg  # type: ignore[import-untyped]
 from attrs import evolve
 
-from s3gc._log import get_logger
 from s3gc.errors import PositionLost, SourceError
 from s3gc.model import ChangeBatch, RowChange
 from s3gc.resolver import Resolver
+from s3gc.sources.capture import Interrupted, insist
 from s3gc_cdc_postgres import _assemble
 from s3gc_cdc_postgres._assemble import Again, Assembler, Gathered
 from s3gc_cdc_postgres._rows import read_again
@@ -24,7 +22,6 @@ from s3gc_cdc_postgres.position import Place, format_lsn
 RETRY_SECONDS = 60.0
 """How long a server may be away, or the slot taken, before following gives up."""
 
-_FIRST_PAUSE, _LAST_PAUSE = 0.1, 5.0
 _GONE_CODES = {
     "42704",  # undefined_object: the slot, or the publication, isn't there
     "58P01",  # undefined_file: its WAL was removed
@@ -121,29 +118,21 @@ class Follower:
             PositionLost: the changes are not all to be had any more.
             SourceError: the server stayed away for too long, or the slot taken.
         """
-        end, pause = time.monotonic() + RETRY_SECONDS, _FIRST_PAUSE
-        while True:
-            try:
-                return await self._next()
-            except ServerError as error:
-                await self.close()
-                why: Exception = error
-                if error.code == _BUSY or error.code.startswith(_AWAY_CODES):
-                    pass
-                elif error.code in _GONE_CODES:
-                    raise PositionLost(f"{self._name}: the server can't tell all changes: {error}") from error
-                else:
-                    raise SourceError(f"{self._name}: the server refuses to tell changes: {error}") from error
-            except _AWAY as error:
-                await self.close()
-                why = error
-            if time.monotonic() > end:
-                raise SourceError(
-                    f"{self._name}: changes couldn't be followed for {RETRY_SECONDS:.0f} seconds: {why}"
-                ) from why
-            get_logger().warning("changes_interrupted", source=self._name, error=str(why), again_in=pause)
-            await asyncio.sleep(pause)
-            pause = min(2 * pause, _LAST_PAUSE)
+        return await insist(self._name, self._attempt, RETRY_SECONDS)
+
+    async def _attempt(self) -> ChangeBatch | None:
+        try:
+            return await self._next()
+        except ServerError as error:
+            await self.close()
+            if error.code == _BUSY or error.code.startswith(_AWAY_CODES):
+                raise Interrupted(str(error)) from error
+            if error.code in _GONE_CODES:
+                raise PositionLost(f"{self._name}: the server can't tell all changes: {error}") from error
+            raise SourceError(f"{self._name}: the server refuses to tell changes: {error}") from error
+        except _AWAY as error:
+            await self.close()
+            raise Interrupted(str(error)) from error
 
     async def _next(self) -> ChangeBatch | None:
         if self._assembler is None:

@@ -6,11 +6,9 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
-from attrs import evolve
-
-from s3gc.model import Reference, ScanBatch
+from s3gc.model import Reference
 from s3gc.resolver import Resolver
-from s3gc.sources.capture import BatchReader, TableQuery, row_id
+from s3gc.sources.capture import BatchReader, ChunkReader, TableQuery, row_id
 from s3gc_cdc_postgres._assemble import Again
 from s3gc_cdc_postgres.catalogue import ColumnInfo, TableInfo, quoted
 
@@ -19,45 +17,28 @@ _TEXTS = {25, 1043, 2950, 17}  # text, varchar, uuid, bytea
 _NATIVE = _TEXTS | {1042, 19, 1009, 1015, 1014, 1003, 2951, 1001}
 _NATIVE_KEYS = _TEXTS | {21, 23, 20}
 
-_FIRST_ROWS = 200
-_CHUNK_BYTES = 16 * 1024 * 1024
-_SAMPLE = 64
 _TOGETHER = 1_000  # rows that one statement reads again
 _POLL_SECONDS = 0.02
 
 
-class TableReader:
-    """Reads one table in the order of its key, a chunk at a time, each in a statement of its own."""
+class TableReader(ChunkReader):
+    """Reads one table by its key."""
 
     def __init__(
-        self, table: TableInfo, resolver: Resolver, chunk: int, last: list[str] | None = None
+        self, table: TableInfo, resolver: Resolver, chunk_rows: int, last: Sequence[str] | None = None
     ) -> None:
+        query = TableQuery(table.tracked, _select(table), len(table.key))
+        super().__init__(query, resolver, chunk_rows, last)
         self._table = table
-        self._chunk = chunk
-        self._limit = min(_FIRST_ROWS, chunk)
-        self._batches = BatchReader(resolver, None)
-        self._query = TableQuery(table.tracked, _select(table), len(table.key))
-        self.last = last
-        """The key of the last row that was read."""
-        self.done = False
 
-    async def next(self, connection: Any) -> ScanBatch:
-        """The next chunk."""
+    async def _rows(
+        self, connection: Any, after: Sequence[str] | None, limit: int
+    ) -> Sequence[Sequence[Any]]:
         keys = ", ".join(f"t.{quoted(column.name)}" for column in self._table.key)
-        where = ""
-        if self.last is not None:
-            where = f"WHERE ({keys}) > ({_parameters(self._table.key)}) "
-        sql = f"{self._query.sql} {where}ORDER BY {keys} LIMIT {self._limit}"
-        rows = await connection.fetch(sql, *(self.last or ()))
-        self.done = len(rows) < self._limit
-        if rows:
-            width = len(self._table.key)
-            self.last = [row_id([value], 1) for value in rows[-1][:width]]
-            sample = rows[:: max(1, len(rows) // _SAMPLE)]
-            size = sum(len(v) for row in sample for v in row if isinstance(v, str | bytes | list))
-            fits = _CHUNK_BYTES * len(sample) // (size + 1)
-            self._limit = max(1, min(self._chunk, 4 * self._limit, fits))
-        return evolve(self._batches.of(self._query, rows), rows=len(rows))
+        where = "" if after is None else f"WHERE ({keys}) > ({_parameters(self._table.key)}) "
+        sql = f"{self._query.sql} {where}ORDER BY {keys} LIMIT {limit}"
+        rows: Sequence[Sequence[Any]] = await connection.fetch(sql, *(after or ()))
+        return rows
 
 
 async def read_again(

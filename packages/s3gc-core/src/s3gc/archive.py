@@ -18,8 +18,7 @@ from s3gc.abc import Vault
 from s3gc.choosing import Selection
 from s3gc.clock import Clock, SystemClock
 from s3gc.config import Config
-from s3gc.config import scrub as without_secrets
-from s3gc.elsewhere import open_place, restore_into
+from s3gc.elsewhere import Origin
 from s3gc.errors import ConfigError, NoSuchBucket, VaultError
 from s3gc.events import emit
 from s3gc.hooks import plugin_manager
@@ -35,7 +34,6 @@ from s3gc.model import (
     VaultStats,
 )
 from s3gc.opening import folder_of, store_of, vault_of
-from s3gc.restore import counts, on_record
 from s3gc.vault.browse import Stored, Wanted, latest, versions
 from s3gc.vault.checkpoints import (
     Checkpoint,
@@ -134,34 +132,10 @@ class Archive:
         """
         selection = Selection.of(key, prefix, operation_id, at)
         own_id = self._new_id()
-        taken = {self._store_url: "the bucket itself", self.vault.url: "the vault"}
-        async with open_place(self._hook, self._config, self._clock, into, taken) as place:
-
-            async def work() -> RestoreReport:
-                return await restore_into(
-                    self.vault,
-                    place,
-                    own_id,
-                    selection,
-                    clock=self._clock,
-                    emit=self._emit,
-                    dry_run=dry_run,
-                    overwrite=overwrite,
-                )
-
-            if dry_run:
-                return await work()
-            facts = {**selection.facts(), "into": place.url, "overwrite": overwrite}
-            async with lease.hold(self._folder / "collector.lock"):
-                report = await on_record(
-                    self.vault.journal,
-                    own_id,
-                    facts,
-                    work,
-                    lambda error: without_secrets(f"{type(error).__name__}: {error}", self._config),
-                )
-        self._emit("restore_completed", operation_id=own_id, dry_run=False, **counts(report))
-        return report
+        here = Origin(
+            self._config, self._hook, self._clock, self.vault, self._store_url, self._folder, self._emit
+        )
+        return await here.restore(into, own_id, selection, dry_run=dry_run, overwrite=overwrite)
 
     def _emit(self, event: str, **data: Any) -> None:
         emit(self._hook, get_logger(), event, **data)

@@ -28,6 +28,7 @@ from s3gc.copies import catch_up
 from s3gc.difference import Difference, differences
 from s3gc.discovery import Lead, leads
 from s3gc.drill import drill
+from s3gc.elsewhere import Origin
 from s3gc.errors import CycleHeld, LeaseHeld, S3GCError
 from s3gc.explain import explain
 from s3gc.health import Health, health
@@ -43,6 +44,7 @@ from s3gc.model import (
     Mode,
     Report,
     RestoreReport,
+    ScrubReport,
     TrippedBreaker,
     VaultCheck,
     VaultStats,
@@ -55,6 +57,7 @@ from s3gc.recovery import open_operations, recover
 from s3gc.registry import Claim
 from s3gc.restore import counts, on_record, restore
 from s3gc.turns import operation_turn
+from s3gc.vault.scrub import next_share, scrub
 
 
 class Collector:
@@ -199,6 +202,7 @@ class Collector:
         operation_id: str | None = None,
         prefix: str | None = None,
         at: datetime | None = None,
+        into: str | None = None,
         dry_run: bool = True,
         overwrite: bool = False,
         own_id: str | None = None,
@@ -208,13 +212,20 @@ class Collector:
         A live object is never overwritten unless ``overwrite`` is true; then it is backed up first.
 
         Args:
+            into: another bucket or folder, as of :meth:`s3gc.archive.Archive.restore`; nobody backs up what
+                is overwritten there.
             own_id: a ULID for this restore, if somebody must know it before it begins.
 
         Raises:
             ValueError: nothing was chosen, or ``at`` has no time zone.
+            ConfigError: ``into`` is no such place, or lies in the bucket or in the vault.
             LeaseHeld: another collector is at work (not with ``dry_run``).
         """
         selection = Selection.of(key, prefix, operation_id, at)
+        if into is not None:
+            return await self._origin().restore(
+                into, own_id or self._parts.new_id(), selection, dry_run=dry_run, overwrite=overwrite
+            )
         if dry_run:
             return await restore(
                 self._parts, own_id or self._parts.new_id(), selection, dry_run=True, overwrite=overwrite
@@ -223,6 +234,12 @@ class Collector:
             report = await self._restore(parts, own_id or parts.new_id(), selection, overwrite=overwrite)
         await catch_up(self._parts, report.operation_id)
         return report
+
+    def _origin(self) -> Origin:
+        parts = self._parts
+        return Origin(
+            parts.config, parts.hook, parts.clock, parts.vault, parts.store.url, parts.folder, parts.emit
+        )
 
     async def _restore(
         self, parts: Parts, own_id: str, selection: Selection, *, overwrite: bool
@@ -393,13 +410,27 @@ class Collector:
         """Check every link of the journal, and read and decode every backup."""
         return await self._parts.vault.journal.verify(), await self._parts.vault.verify()
 
-    async def drill(self, objects: int = 10, *, chance: Random | None = None) -> DrillReport:
+    async def verify_backups(self, *, share_of: int | None = None, own_id: str | None = None) -> ScrubReport:
+        """Read and decode all backups, or with ``share_of`` the next share; the journal notes the result.
+
+        With ``share_of=30`` everything has been read after 30 runs to the end, whenever they are.
+
+        Raises:
+            ValueError: ``share_of`` is less than 1.
+        """
+        parts = self._parts
+        share = None if share_of is None else await next_share(parts.vault, share_of)
+        return await scrub(parts.vault, parts.clock, own_id or parts.new_id(), share)
+
+    async def drill(
+        self, objects: int = 10, *, chance: Random | None = None, own_id: str | None = None
+    ) -> DrillReport:
         """Restore some backups, chosen by chance, below ``.s3gc/drill/``; compare them; remove them again.
 
         Raises:
             VaultError, StoreError: it can't be tried. What went wrong with an object is in the report.
         """
-        return await drill(self._parts, self._parts.new_id(), objects, chance or SystemRandom())
+        return await drill(self._parts, own_id or self._parts.new_id(), objects, chance or SystemRandom())
 
     def history(self, **filters: Any) -> AsyncIterator[JournalEntry]:
         """Journal entries, oldest first. Filters as of :meth:`s3gc.abc.Journal.read`."""

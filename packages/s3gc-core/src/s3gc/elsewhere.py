@@ -4,21 +4,24 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit, urlunsplit
 
 import pluggy
 from attrs import evolve, fields, frozen
 
+from s3gc import lease
 from s3gc.abc import RESERVED_PREFIX, ObjectStore, Vault
 from s3gc.bringing import Bringing, Destination, Done
 from s3gc.choosing import Choice, Choices, Selection
 from s3gc.clock import Clock
-from s3gc.config import Config, redact
+from s3gc.config import Config, redact, scrub
 from s3gc.errors import ConfigError
 from s3gc.journal_events import RESTORED_ELSEWHERE
 from s3gc.model import BackupRecord, JournalDraft, ObjectAttributes, ObjectHead, RestoreReport
 from s3gc.opening import store_of
+from s3gc.restore import counts, on_record
 from s3gc.vault.replica.opening import one_place
 
 NEWER = "another object is there now: give overwrite=True to replace it (nobody backs it up there)"
@@ -26,6 +29,58 @@ NEWER = "another object is there now: give overwrite=True to replace it (nobody 
 _S3_SETTINGS = ("endpoint", "profile", "region")
 _OF_THE_BUCKET = ("request_payer", "expected_bucket_owner")
 """Settings of the S3 client that belong to the collected bucket, and to no other."""
+
+
+@frozen
+class Origin:
+    """What a restore into another place starts from: a vault, and the bucket that it is of."""
+
+    config: Config
+    hook: pluggy.HookRelay
+    clock: Clock
+    vault: Vault
+    store_url: str
+    folder: Path  # of the lock
+    emit: Callable[..., None]
+
+    async def restore(
+        self, into: str, operation_id: str, selection: Selection, *, dry_run: bool, overwrite: bool
+    ) -> RestoreReport:
+        """Open ``into``, and bring there what s3gc removed; on record and under the lock unless ``dry_run``.
+
+        Raises:
+            ConfigError: ``into`` is no such place, or lies in the bucket or in the vault.
+            LeaseHeld: a collector works with this vault.
+            VaultError: the journal can't be read or written.
+        """
+        taken = {self.store_url: "the bucket itself", self.vault.url: "the vault"}
+        async with open_place(self.hook, self.config, self.clock, into, taken) as place:
+
+            async def work() -> RestoreReport:
+                return await restore_into(
+                    self.vault,
+                    place,
+                    operation_id,
+                    selection,
+                    clock=self.clock,
+                    emit=self.emit,
+                    dry_run=dry_run,
+                    overwrite=overwrite,
+                )
+
+            if dry_run:
+                return await work()
+            facts = {**selection.facts(), "into": place.url, "overwrite": overwrite}
+            async with lease.hold(self.folder / "collector.lock", operation_id):
+                report = await on_record(
+                    self.vault.journal,
+                    operation_id,
+                    facts,
+                    work,
+                    lambda error: scrub(f"{type(error).__name__}: {error}", self.config),
+                )
+        self.emit("restore_completed", operation_id=operation_id, dry_run=False, **counts(report))
+        return report
 
 
 @frozen

@@ -32,7 +32,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ConfigError as error:
         print(f"s3gc: {error}", file=sys.stderr)
         return 2
-    uvicorn.run(app, host=chosen.host, port=chosen.port, access_log=False, server_header=False)
+    uvicorn.run(
+        app,
+        host=chosen.host,
+        port=chosen.port,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=5,  # pages that show progress keep a connection open
+    )
     return 0
 
 

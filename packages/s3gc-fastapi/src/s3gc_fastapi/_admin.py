@@ -19,7 +19,9 @@ from s3gc.clock import Clock, SystemClock
 from s3gc.config import scrub
 from s3gc.errors import AlreadyCollected, CycleHeld, LeaseHeld, S3GCError
 from s3gc.health import Health
+from s3gc_fastapi import _checks as checks
 from s3gc_fastapi._errors import Refusal
+from s3gc_fastapi._follower import Follower
 from s3gc_fastapi._history import History
 from s3gc_fastapi._keys import Keyring, Throttle
 from s3gc_fastapi._plans import Plans
@@ -71,6 +73,7 @@ class Admin:
     Args:
         collector: one that the host opened, or
         opener: how to open one while the application runs.
+        follow: keep the registry at the changes meanwhile.
     """
 
     def __init__(
@@ -82,6 +85,7 @@ class Admin:
         opener: Opener | None = None,
         schedule: Schedule | None = None,
         clock: Clock | None = None,
+        follow: bool = False,
     ) -> None:
         self.config = config
         self.keyring = keyring
@@ -92,13 +96,16 @@ class Admin:
         self.history = History.new()
         self.plans = Plans.new()
         self.log = get_logger("s3gc_fastapi").bind(bucket=config.store_url)
+        self.follower = Follower(self.clock, self.log, self.safe)
         self.current: Running | None = None
         self.problem: str | None = "the application hasn't started yet, or doesn't run its lifespan"
         self._given = collector
         self._opener = opener
+        self._follow = follow
         self._serving: _Serving | None = None
         self._starting = False
         self._tried = anyio.Event()
+        self._beside: dict[str, Running] = {}
         self._recent: OrderedDict[str, Running] = OrderedDict()
         self._kept: dict[str, _Kept] = {}
         self._locks: dict[str, anyio.Lock] = {}
@@ -159,12 +166,15 @@ class Admin:
                 async with anyio.create_task_group() as operations:
                     self._serving, self.problem = _Serving(gc, operations), None
                     self._tried.set()
+                    if self._follow:
+                        operations.start_soon(self.follower.run, gc)
                     await anyio.sleep_forever()
             finally:
                 self._serving = None
                 self.problem = "the application is stopping"
 
     def _event(self, event: str, data: Mapping[str, Any]) -> None:
+        self.follower.told(event, data)
         if self.current is not None:
             self.current.told(event, data)
 
@@ -212,8 +222,42 @@ class Admin:
 
         return await self.begin("restore", by, work)
 
-    async def begin(self, kind: str, by: str, work: Callable[[Collector, str], Awaitable[Any]]) -> Running:
+    async def missing(self, by: str) -> Running:
+        """Begin to look for rows that name nothing. See :meth:`begin`."""
+
+        async def work(gc: Collector, _own_id: str) -> Any:
+            return await checks.missing(gc)
+
+        return await self.begin("missing", by, work)
+
+    async def verify(self, by: str, share_of: int | None) -> Running:
+        """Begin to read backups again, beside whatever else runs. See :meth:`begin`."""
+
+        async def work(gc: Collector, own_id: str) -> Any:
+            return checks.verified(await gc.verify_backups(share_of=share_of, own_id=own_id), self.config)
+
+        return await self.begin("verify", by, work, beside=True)
+
+    async def drill(self, by: str, objects: int) -> Running:
+        """Begin to restore backups by way of trial, beside whatever else runs. See :meth:`begin`."""
+
+        async def work(gc: Collector, own_id: str) -> Any:
+            return checks.drilled(await gc.drill(objects, own_id=own_id), self.config)
+
+        return await self.begin("drill", by, work, beside=True)
+
+    async def begin(
+        self,
+        kind: str,
+        by: str,
+        work: Callable[[Collector, str], Awaitable[Any]],
+        *,
+        beside: bool = False,
+    ) -> Running:
         """Begin an operation, and return when it is under way or over.
+
+        Args:
+            beside: it holds up no other operation, and none of them it; only one of its own kind.
 
         Raises:
             Refusal: another one runs, here or elsewhere (409 with its id), or nothing can run now (503).
@@ -222,10 +266,16 @@ class Admin:
         serving = self._serving
         if serving is None:
             raise Refusal(503, "not_open", f"nothing can run: {self.problem}")
-        if self.current is not None:
-            raise self._busy(self.current.operation_id)
+        before = self._beside.get(kind) if beside else self.current
+        if before is not None:
+            raise self._busy(before.operation_id)
         operation_id = str(ULID.from_datetime(self.clock.now()))
-        running = self.current = Running(operation_id, kind, self.clock.now(), by)
+        running = Running(operation_id, kind, self.clock.now(), by)
+        if beside:
+            self._beside[kind] = running
+            running.begun.set()
+        else:
+            self.current = running
         self._recent[operation_id] = running
         while len(self._recent) > REMEMBERED:
             self._recent.popitem(last=False)
@@ -258,6 +308,7 @@ class Admin:
         try:
             done = await work()
             running.outcome = done if running.kind == "restore" else None  # a report may be long
+            running.result = done if running.kind in checks.KINDS else None
             state, message = "completed", None
         except CycleHeld as held:
             running.error = held
@@ -269,7 +320,10 @@ class Admin:
             running.error = error
             message = self.safe(error)
         finally:
-            self.current = None
+            if self._beside.get(running.kind) is running:
+                del self._beside[running.kind]
+            else:
+                self.current = None
             self._kept.clear()
             running.end(state, message, self.clock.now())
             self.log.info(
@@ -283,6 +337,12 @@ class Admin:
     def known(self, operation_id: str) -> Running | None:
         """An operation of this process, running or ended not long ago."""
         return self._recent.get(operation_id)
+
+    def newest(self, kind: str) -> Running | None:
+        """The newest operation of this process and kind that has a result."""
+        return next(
+            (each for each in reversed(self._recent.values()) if each.kind == kind and each.result), None
+        )
 
     # ------------------------------------------------------------------ schedule
 

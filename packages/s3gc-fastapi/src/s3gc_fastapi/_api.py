@@ -8,41 +8,29 @@ from datetime import datetime
 from typing import Annotated, Any
 
 import anyio
-from fastapi import APIRouter, Body, Depends, Path, Query
+from fastapi import APIRouter, Body, Depends, Query
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from s3gc import Plan, __version__
 from s3gc.errors import AlreadyCollected, CycleHeld, S3GCError
 from s3gc_fastapi import _models as models
+from s3gc_fastapi import _running
 from s3gc_fastapi import _values as values
 from s3gc_fastapi._admin import Admin
+from s3gc_fastapi._asked import LARGEST, After, Id, Key, Limit, key_of, moment_of
 from s3gc_fastapi._auth import Door, caller
-from s3gc_fastapi._errors import Refusal, refusal_of
+from s3gc_fastapi._errors import Refusal, raised
 from s3gc_fastapi._history import document as document_of
 from s3gc_fastapi._history import objects
 from s3gc_fastapi._keys import Role
 from s3gc_fastapi._prometheus import exposition
-from s3gc_fastapi._running import HEARTBEAT, Running
-
-PATIENCE = 25.0
-"""Seconds that a restore is waited for; then it is answered that it is under way."""
+from s3gc_fastapi._restoring import Restoring
+from s3gc_fastapi._running import Running
+from s3gc_fastapi._upkeep import Upkeep
 
 POLL = 2.0
 """Seconds between two looks at an operation that runs in another process."""
-
-LARGEST = 2**53 - 1
-"""The largest whole number that every JSON parser keeps exactly."""
-
-Id = Annotated[str, Path(pattern=models.ULID, description="An operation's id.")]
-Key = Annotated[
-    str, Query(min_length=1, max_length=1024, description="The object's key.", examples=["a/b.jpg"])
-]
-Limit = Annotated[int, Query(ge=1, le=200, description="How many at most.")]
-After = Annotated[int, Query(ge=0, le=LARGEST, description="Go on after this number.")]
-DryRun = Annotated[bool, Query(description="Only compare and say what would be done.")]
-Overwrite = Annotated[bool, Query(description="Also replace newer objects; they are backed up first.")]
-
 
 Responses = dict[int | str, dict[str, Any]]
 
@@ -62,12 +50,18 @@ def _errors(*codes: int) -> Responses:
     return {code: {"model": models.Error, "description": told[code]} for code in sorted(set(every))}
 
 
+def _later(model: type[models.Model]) -> dict[str, Any]:
+    return {"more": {202: {"model": model, "description": "It takes longer, and goes on."}}}
+
+
 class Api:
     """The endpoints of one bucket's admin."""
 
     def __init__(self, admin: Admin, door: Door) -> None:
         self._admin = admin
         self._door = door
+        self.restoring = Restoring(admin)
+        self.upkeep = Upkeep(admin)
 
     def add_to(self, router: APIRouter) -> None:
         """Add every endpoint to a router."""
@@ -117,11 +111,13 @@ class Api:
             200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}, "description": "Events."}
         }
         add("GET", "/operations/{op_id}/events", self.events, None, 404, more=stream, response_class=Response)
-        later = {202: {"model": models.Restored, "description": "It takes longer, and goes on."}}
-        restored: dict[str, Any] = {"more": later}
-        add("POST", "/restore/{op_id}", self.restore, models.Restored, 404, 409, **restored)
-        add("POST", "/restore-key", self.restore_key, models.Restored, 404, 409, **restored)
-        add("POST", "/restore-to-time", self.restore_to_time, models.Restored, 409, **restored)
+        restored = _later(models.Restored)
+        add("POST", "/restore/{op_id}", self.restoring.restore, models.Restored, 404, 409, **restored)
+        add("POST", "/restore-key", self.restoring.restore_key, models.Restored, 404, 409, **restored)
+        add("POST", "/restore-to-time", self.restoring.restore_to_time, models.Restored, 409, **restored)
+        add("POST", "/missing", self.upkeep.missing, models.MissingFound, 409, **_later(models.MissingFound))
+        add("POST", "/verify", self.upkeep.verify, models.Verified, 409, **_later(models.Verified))
+        add("POST", "/drill", self.upkeep.drill, models.Drilled, 409, **_later(models.Drilled))
         add("GET", "/explain", self.explain, models.Explanation)
         add("GET", "/breakers", self.breakers, models.Breakers)
         add("POST", "/breakers/acknowledge", self.acknowledge, models.Breakers, 400)
@@ -141,7 +137,7 @@ class Api:
         """The same, as JSON, also when the vault can't be opened."""
         admin = self._admin
         try:
-            return values.health(await admin.health())
+            return {**values.health(await admin.health()), "follower": admin.follower.document()}
         except (Refusal, S3GCError) as error:
             problem = error.message if isinstance(error, Refusal) else admin.safe(error)
         return {
@@ -153,6 +149,7 @@ class Api:
             "store": None,
             "sources": [],
             "waiting": [],
+            "follower": admin.follower.document(),
         }
 
     async def status(self, request: Request) -> dict[str, Any]:
@@ -215,7 +212,7 @@ class Api:
 
     def _accepted(self, running: Running) -> dict[str, Any]:
         if running.error is not None and not isinstance(running.error, CycleHeld | AlreadyCollected):
-            self._raise(running.error)
+            raised(running.error, self._admin.config)
         return {
             "operation_id": running.operation_id,
             "kind": running.kind,
@@ -223,10 +220,6 @@ class Api:
             "state": running.state,
             "message": values.clean(running.message),
         }
-
-    def _raise(self, error: Exception) -> None:
-        refusal = refusal_of(error, self._admin.config)
-        raise refusal if refusal is not None else Refusal(503, "failed", self._admin.safe(error))
 
     async def plan(self, after: After = 0, limit: Limit = 50) -> dict[str, Any]:
         """The newest plan: what a cycle would delete and why, what is kept, and what holds it."""
@@ -278,7 +271,11 @@ class Api:
         }
 
     async def events(self, op_id: Id) -> Response:
-        """Progress as server-sent events: `progress` with each change, `end` at the end. Then it closes."""
+        """Progress as server-sent events: `progress` with each change, `end` at the end. Then it closes.
+
+        After a minute it closes in any case, for a server that stops waits for its connections: connect
+        again, as browsers do by themselves.
+        """
         running = self._admin.known(op_id)
         if running is not None:
             return _stream(_followed(running))
@@ -291,6 +288,7 @@ class Api:
         """An operation that runs in another process, as far as the journal tells."""
         silent = 0.0
         before: str | None = None
+        last = anyio.current_time() + _running.LONGEST
         while True:
             await self._admin.history.refresh(self._admin.gc)
             found = self._admin.history.get(op_id)
@@ -299,74 +297,13 @@ class Api:
             if over or document != before:
                 yield _event("end" if over else "progress", document)
                 before, silent = document, 0.0
-            if over:
+            if over or anyio.current_time() >= last:
                 return
             await anyio.sleep(POLL)
             silent += POLL
-            if silent >= HEARTBEAT:
+            if silent >= _running.HEARTBEAT:
                 silent = 0.0
                 yield ": still there\n\n"
-
-    # ------------------------------------------------------------------ restore
-
-    async def restore(
-        self, request: Request, op_id: Id, dry_run: DryRun = True, overwrite: Overwrite = False
-    ) -> Response:
-        """Bring back what an operation deleted. `dry_run` is the default."""
-        await self._admin.history.refresh(self._admin.gc)
-        if self._admin.history.get(op_id) is None:
-            raise Refusal(404, "no_operation", f"the journal knows no operation {op_id}")
-        return await self._restored(request, operation_id=op_id, dry_run=dry_run, overwrite=overwrite)
-
-    async def restore_key(
-        self, request: Request, s3_key: Key, dry_run: DryRun = True, overwrite: Overwrite = False
-    ) -> Response:
-        """Bring back one object. 404 when s3gc never removed it."""
-        return await self._restored(request, key=key_of(s3_key), dry_run=dry_run, overwrite=overwrite)
-
-    async def restore_to_time(
-        self,
-        request: Request,
-        at: Annotated[datetime, Query(description="With its time zone.", examples=["2026-11-22T18:00:00Z"])],
-        prefix: Annotated[str, Query(max_length=1024, description="Only keys that begin so.")] = "",
-        dry_run: DryRun = True,
-        overwrite: Overwrite = False,
-    ) -> Response:
-        """Bring the bucket back to a time, as far as s3gc removed anything since."""
-        chosen = {"at": moment_of(at), "prefix": key_of(prefix) if prefix else None}
-        return await self._restored(request, **chosen, dry_run=dry_run, overwrite=overwrite)
-
-    async def _restored(self, request: Request, **chosen: Any) -> Response:
-        document, status = await self.do_restore(caller(request).name, **chosen)
-        return JSONResponse(document, status_code=status)
-
-    async def do_restore(self, by: str, **chosen: Any) -> tuple[dict[str, Any], int]:
-        """What a restore did, and 200; or that it is under way, and 202.
-
-        Raises:
-            Refusal: it can't begin, failed as a whole, or the journal knows nothing of the key.
-        """
-        if chosen.get("dry_run", True):
-            done = await self._admin.gc.restore(**chosen)
-        else:
-            running = await self._admin.restore(by, **chosen)
-            with anyio.move_on_after(PATIENCE):
-                await running.finished.wait()
-            if not running.finished.is_set():
-                going_on = models.Restored(
-                    operation_id=running.operation_id,
-                    dry_run=False,
-                    state="running",
-                    message="it takes longer, and goes on",
-                )
-                return going_on.model_dump(mode="json"), 202
-            if running.error is not None or running.outcome is None:
-                self._raise(running.error or S3GCError(running.message or "it was cancelled"))
-            done, running.outcome = running.outcome, None
-        key = chosen.get("key")
-        if key is not None and list(done.errors) == [key] and "knows no removal" in done.errors[key]:
-            raise Refusal(404, "not_in_journal", values.clean(done.errors[key]))
-        return values.restored(done), 200
 
     # ------------------------------------------------------------------ questions
 
@@ -411,46 +348,6 @@ class Api:
     async def vault_stats(self) -> dict[str, Any]:
         """The vault in numbers, at most 30 seconds old."""
         return values.vault(await self._admin.vault_stats())
-
-
-def key_of(text: str) -> str:
-    """A key as it was sent.
-
-    Raises:
-        Refusal: no object can have it.
-    """
-    try:
-        size = len(text.encode())
-    except UnicodeEncodeError:
-        raise Refusal(422, "invalid", "s3_key isn't valid Unicode") from None
-    if size > 1024 or "\0" in text:
-        raise Refusal(422, "invalid", "a key has at most 1,024 bytes in UTF-8, and no NUL")
-    return text
-
-
-def moment_of(at: datetime) -> datetime:
-    """A time with its zone.
-
-    Raises:
-        Refusal: it has none, or lies outside of what a calendar holds.
-    """
-    if at.tzinfo is None:
-        raise Refusal(422, "invalid", "at needs its time zone: 2026-11-22T18:00:00Z")
-    if not 1970 <= at.year <= 9000:
-        raise Refusal(422, "invalid", "at must lie between the years 1970 and 9000")
-    return at
-
-
-def read_moment(text: str) -> datetime:
-    """A time in ISO 8601.
-
-    Raises:
-        Refusal: it isn't one.
-    """
-    try:
-        return datetime.fromisoformat(text)
-    except ValueError:
-        raise Refusal(422, "invalid", "write the time as 2026-11-22T18:00:00Z") from None
 
 
 def _event(name: str, data: str) -> str:

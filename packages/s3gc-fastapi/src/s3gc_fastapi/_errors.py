@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from attrs import frozen
 from fastapi.exceptions import RequestValidationError
@@ -92,6 +92,18 @@ def refusal_of(error: Exception, config: Config) -> Refusal | None:
                 ],
             )
     return None
+
+
+def raised(error: Exception, config: Config) -> NoReturn:
+    """Raise the answer for the error that an operation ended with, whatever it is.
+
+    Raises:
+        Refusal: always.
+    """
+    refusal = refusal_of(error, config)
+    if refusal is None:
+        refusal = Refusal(503, "failed", scrub(f"{type(error).__name__}: {error}", config))
+    raise refusal
 
 
 def _invalid(error: RequestValidationError) -> Refusal:

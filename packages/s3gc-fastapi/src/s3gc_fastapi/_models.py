@@ -50,6 +50,25 @@ class PartHealth(Model):
     detail: str
 
 
+class SourceCapture(Model):
+    """What change capture keeps in the database of a source."""
+
+    ready: bool = Field(description="Nothing keeps a cycle from following changes.")
+    findings: list[str] = Field(description="What does, or deserves a warning, and what to do about it.")
+    lag_bytes: int | None = Field(None, description="Written since the last change that was released.")
+    held_bytes: int | None = Field(None, description="What the database keeps of its log for s3gc.")
+
+
+class Follower(Model):
+    """What keeps the registry at the changes between cycles, in this process."""
+
+    state: Literal["off", "following", "standing by", "waiting", "failed"] = Field(
+        description="standing by: an operation, or another process, reads the changes."
+    )
+    since: datetime | None = None
+    why: str | None = None
+
+
 class SourceHealth(PartHealth):
     """A place of references."""
 
@@ -59,6 +78,7 @@ class SourceHealth(PartHealth):
     synced_at: datetime | None = None
     lag: float | None = Field(None, description="Seconds since then.")
     lost: str | None = Field(None, description="Why changes could not all be followed.")
+    capture: SourceCapture | None = Field(None, description="Change capture, as it is in the database now.")
 
 
 class Health(Model):
@@ -72,6 +92,7 @@ class Health(Model):
     store: PartHealth | None = None
     sources: list[SourceHealth] = []
     waiting: list[Breaker] = Field([], description="Breakers that wait for an acknowledgement.")
+    follower: Follower
     model_config = ConfigDict(
         extra="forbid",
         json_schema_extra={
@@ -93,6 +114,7 @@ class Health(Model):
                     }
                 ],
                 "waiting": [],
+                "follower": {"state": "off"},
             }
         },
     )
@@ -102,7 +124,7 @@ class Running(Model):
     """An operation of this process: what it does now, or how it ended."""
 
     operation_id: str = Field(examples=[_ID])
-    kind: Literal["plan", "collect", "restore"]
+    kind: Literal["plan", "collect", "restore", "missing", "verify", "drill"]
     state: Literal["running", "completed", "held", "failed", "refused"]
     stage: str
     started_at: datetime
@@ -116,6 +138,7 @@ class Running(Model):
     deleted: int
     resurrected: int
     restored: int
+    result: dict[str, Any] | None = Field(None, description="What a check found, once it has ended.")
 
 
 class Operation(Model):
@@ -198,6 +221,8 @@ class Status(Model):
 class Capture(Model):
     """How far a source's change capture is behind, and what its database keeps for it."""
 
+    applied_at: datetime | None = Field(None, description="All that was committed before is in the registry.")
+    lag_seconds: float | None = Field(None, description="How long ago that is.")
     ready: bool | None = None
     lag_bytes: int | None = None
     held_bytes: int | None = None
@@ -343,3 +368,70 @@ class Breakers(Model):
     """Breakers that wait for an acknowledgement."""
 
     breakers: list[Breaker]
+
+
+class Check(Model):
+    """A check that has ended, or goes on."""
+
+    operation_id: str = Field(examples=[_ID])
+    state: str = Field(description="running: it takes longer; ask for the operation.", examples=["completed"])
+    message: str | None = None
+
+
+class MissingRow(Model):
+    """A row's mention of an object that doesn't exist."""
+
+    source: str
+    table: str
+    column: str
+    row_id: str
+    keys: list[str] = Field(description="Every key that the value could mean.")
+
+
+class MissingResult(Model):
+    """All mentions are counted; the first of them are named."""
+
+    total: int
+    columns: dict[str, int] = Field(description="By source:table.column.")
+    rows: list[MissingRow]
+
+
+class MissingFound(Check):
+    """Rows that name objects which don't exist: each is some user's broken file."""
+
+    result: MissingResult | None = None
+
+
+class VerifyResult(Model):
+    """What reading backups again found."""
+
+    ok: bool
+    backups: int
+    problems: int
+    first_problems: list[str]
+    share: str | None = Field(None, description="Which share of how many; none: all.", examples=["3 of 30"])
+    seconds: float
+
+
+class Verified(Check):
+    """Backups were read and decoded, and compared with their hashes."""
+
+    result: VerifyResult | None = None
+
+
+class DrillResult(Model):
+    """What restoring some backups by way of trial found."""
+
+    ok: bool
+    objects: int = Field(description="Chosen.")
+    restored: int = Field(description="That came back exactly.")
+    bytes: int
+    problems: int
+    first_problems: list[str]
+    seconds: float
+
+
+class Drilled(Check):
+    """Some backups were restored beside the bucket's own objects, compared, and removed again."""
+
+    result: DrillResult | None = None

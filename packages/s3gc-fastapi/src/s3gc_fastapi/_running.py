@@ -12,6 +12,9 @@ from attrs import Factory, define
 HEARTBEAT = 15.0
 """Seconds without news after which listeners get a sign of life."""
 
+LONGEST = 60.0
+"""Seconds after which a listener is sent away, to come again: a server that stops waits for connections."""
+
 PACE = 0.25
 """Seconds between two pieces of news to a listener, at least."""
 
@@ -21,7 +24,7 @@ class Running:
     """An operation, from when somebody asked for it to its end."""
 
     operation_id: str
-    kind: str  # plan, collect, restore
+    kind: str  # plan, collect, restore, missing, verify, drill
     started_at: datetime
     started_by: str
     stage: str = "starting"
@@ -36,7 +39,8 @@ class Running:
     message: str | None = None  # how it ended, if not well
     ended_at: datetime | None = None
     error: Exception | None = None
-    outcome: Any = None
+    outcome: Any = None  # a restore's report, until it was answered
+    result: Mapping[str, Any] | None = None  # what a check found, as JSON; never long
     begun: anyio.Event = Factory(anyio.Event)
     finished: anyio.Event = Factory(anyio.Event)
     _news: anyio.Event = Factory(anyio.Event)
@@ -59,6 +63,7 @@ class Running:
             "deleted": self.deleted,
             "resurrected": self.resurrected,
             "restored": self.restored,
+            "result": self.result,
         }
 
     def told(self, event: str, data: Mapping[str, Any]) -> None:
@@ -81,16 +86,22 @@ class Running:
         news.set()
 
     async def follow(self) -> AsyncIterator[dict[str, Any] | None]:
-        """Its document now, after each change, and at its end; None now and then when nothing happens."""
+        """Its document now, after each change, and at its end; None now and then when nothing happens.
+
+        After LONGEST seconds it stops.
+        """
+        last = anyio.current_time() + LONGEST
         while True:
             news = self._news
             over = self.finished.is_set()
             yield self.document()
-            if over:
+            if over or anyio.current_time() >= last:
                 return
             while not news.is_set():
                 with anyio.move_on_after(HEARTBEAT):
                     await news.wait()
+                if anyio.current_time() >= last:
+                    return
                 if not news.is_set():
                     yield None
             await anyio.sleep(PACE)

@@ -237,6 +237,11 @@ def replicas(value: object) -> tuple[str, ...]:
     return tuple(str(one(item)) for item in _texts("replicas", value, '["s3://bucket/prefix"]'))
 
 
+def restore_targets(value: object) -> tuple[str, ...]:
+    one = url("restore_targets: each item", "s3://bucket/prefix")
+    return tuple(str(one(item)) for item in _texts("restore_targets", value, '["s3://bucket/prefix"]'))
+
+
 def backup_copies(value: object) -> int:
     """The vault is one of them."""
     if isinstance(value, bool) or not isinstance(value, int):

@@ -235,6 +235,14 @@ class Draft:
         help="Further keys for the admin pages, each with a name and a role: viewer or operator.",
         secret=True,
     )
+    restore_targets: tuple[str, ...] = option(
+        _checks.restore_targets,
+        (),
+        type="list of URLs",
+        env="S3GC_RESTORE_TARGETS",
+        help="Other buckets and folders that the admin may restore into.",
+        secret=True,
+    )
     safety: Safety = option(
         _checks.safety,
         Safety.full(),
@@ -257,7 +265,7 @@ class Draft:
         for name, value in shown.items():
             if isinstance(value, str) and "://" in value:
                 shown[name] = redact(value)
-        for name in ("sources", "base_urls", "replicas"):
+        for name in ("sources", "base_urls", "replicas", "restore_targets"):
             shown[name] = [one if one.startswith("/") else redact(one) for one in shown[name]]
         shown["mode"] = self.mode.value
         shown["exclude_prefixes"] = list(self.exclude_prefixes)
@@ -324,8 +332,9 @@ class Config(Draft):
 
         Left out, because they don't: the mode (a plan made in a dry run may be executed), where vault,
         replicas and registry live, how many copies there must be (what holds is the number at the time of the
-        deletion), the codec, the schedule, the admin key, the S3 client's settings, and every password and
-        secret URL parameter (a rotated password is no other configuration). Hosts, users and databases count.
+        deletion), the codec, the schedule, the admin key, where may be restored to, the S3 client's settings,
+        and every password and secret URL parameter (a rotated password is no other configuration). Hosts,
+        users and databases count.
         """
         decisive = {
             "store": identity(self.store_url),
@@ -396,6 +405,7 @@ def create_config(
     replica_keys: str | Path | None = None,
     admin_api_key: str | None = None,
     admin_keys: Iterable[str] = (),
+    restore_targets: Iterable[str] = (),
     safety: Safety | None = None,
     **unknown: Never,
 ) -> Config:
@@ -436,6 +446,7 @@ def create_config(
         replica_keys=replica_keys,
         admin_api_key=admin_api_key,
         admin_keys=admin_keys,
+        restore_targets=restore_targets,
         safety=Safety.full() if safety is None else safety,
     )
     return make({**options, **unknown})

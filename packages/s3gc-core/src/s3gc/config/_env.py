@@ -177,6 +177,7 @@ _PARSERS: dict[str, Callable[[str], Any]] = {
     "sources": _list,
     "replicas": _list,
     "admin_keys": _list,
+    "restore_targets": _list,
     "backup_copies": _copies,
     "base_urls": _list,
     "key_prefixes": _list,

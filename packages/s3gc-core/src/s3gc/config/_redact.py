@@ -103,6 +103,7 @@ def urls_of(config: Draft) -> Iterator[str]:
         *config.sources,
         *config.base_urls,
         *config.replicas,
+        *config.restore_targets,
     ):
         if url and "://" in url:
             yield url

@@ -497,14 +497,17 @@ class _Change:
             run("CREATE INDEX scratch.staged ON stage (col, row_id, key_hash)")
             gone = run(
                 "SELECT r.col, r.row_id, r.key_hash FROM scratch.changed c"
-                " JOIN refs r ON r.col = c.col AND r.row_id = c.row_id"
+                # CROSS: in this order. The other one reads all that is known, batch after batch.
+                " CROSS JOIN refs r ON r.col = c.col AND r.row_id = c.row_id"
                 " WHERE NOT EXISTS (SELECT 1 FROM scratch.stage s"
                 "  WHERE s.col = r.col AND s.row_id = r.row_id AND s.key_hash = r.key_hash)"
             ).fetchall()
             if gone:
                 self.touch(row[2] for row in gone)
                 run_each("DELETE FROM refs WHERE col = ? AND row_id = ? AND key_hash = ?", gone)
-            run("INSERT OR IGNORE INTO refs SELECT col, row_id, key_hash FROM scratch.stage")
+            run(
+                "INSERT OR IGNORE INTO refs SELECT col, row_id, key_hash FROM scratch.stage ORDER BY key_hash"
+            )
             run("DROP INDEX scratch.staged")
             self._rows.clear()
         if not self._touching:

@@ -14,7 +14,7 @@ from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from s3gc.errors import SourceError
+from s3gc.errors import ConfigError, SourceError
 from s3gc.sources import _survey_mysql
 from s3gc.sources._dialect import (
     Dialect,
@@ -44,6 +44,7 @@ _TROUBLES = {
     1969: Trouble.SLOW,  # MariaDB
     3024: Trouble.SLOW,  # MySQL
 }
+_TLS_FILES = ("ssl_ca", "ssl_cert", "ssl_key")
 _LOCK_SECONDS = 5
 _STALE_TRIES = 50
 _STALE_SECONDS = 0.11  # InnoDB answers from a cache that it renews after 0.1 s without readers
@@ -79,7 +80,8 @@ class MysqlDialect(Dialect):
 
     def __init__(self, url: URL) -> None:
         query = {"charset": "utf8mb4", **url.query}
-        self._tls = str(query.pop("ssl", query.pop("tls", ""))).lower() in ("1", "true", "required")
+        self._tls = _tls(str(query.pop("ssl", query.pop("tls", ""))).lower())
+        self._files = {name: str(query.pop(name)) for name in _TLS_FILES if name in query}
         self._url = url.set(drivername="mysql+aiomysql", query=query)
         where = URL.create("mysql", url.username, None, url.host, url.port, url.database)
         super().__init__(Target(display=str(where), secrets=[url.password] if url.password else []))
@@ -87,11 +89,27 @@ class MysqlDialect(Dialect):
     def engine(self) -> AsyncEngine:
         return create_async_engine(
             self._url,
-            connect_args={"ssl": ssl.create_default_context()} if self._tls else {},
+            connect_args=self._ssl(),
             poolclass=NullPool,
             isolation_level="AUTOCOMMIT",
             hide_parameters=True,
         )
+
+    def arguments(self) -> dict[str, Any]:
+        """What ``aiomysql.connect`` takes for a connection like those of the engine."""
+        _, arguments = self._url.get_dialect()().create_connect_args(self._url)
+        return {**arguments, **self._ssl(), "autocommit": True}
+
+    def _ssl(self) -> dict[str, Any]:
+        if not (self._tls or self._files):
+            return {}
+        try:
+            context = ssl.create_default_context(cafile=self._files.get("ssl_ca"))
+            if "ssl_cert" in self._files:
+                context.load_cert_chain(self._files["ssl_cert"], self._files.get("ssl_key"))
+        except OSError as error:
+            raise SourceError(f"a certificate of the database URL can't be read: {error}") from error
+        return {"ssl": context}
 
     async def begin(self, connection: AsyncConnection) -> None:
         variables = await self._variables(connection)
@@ -142,13 +160,14 @@ class MysqlDialect(Dialect):
             schema,
             name,
         )
-        keys = [str(column) for column, of in primary if of == name]
+        # The key of a system-versioned table has a hidden column; of rows as they are now it tells nothing.
+        keys = [str(column) for column, of in primary if of == name and column in types]
         selected = ", ".join(f"t.{self.quoted(c)}" for c in (*keys, *columns))
         uuids = frozenset(number for number, c in enumerate(columns) if types[c] == "uuid")
         sql = f"SELECT {selected} FROM {self.quoted(str(schema), str(name))} AS t"
         return TableQuery(table, sql, len(keys), uuids)
 
-    async def rows(self, connection: AsyncConnection, sql: str) -> Rows:
+    async def rows(self, connection: AsyncConnection, sql: str, *parameters: object) -> Rows:
         raw: Any = (await connection.get_raw_connection()).driver_connection
         cursor = await raw.cursor(aiomysql.SSCursor)
         await cursor.execute(sql)
@@ -274,6 +293,14 @@ def binlog_ordinal(file: str | None, position: str | None) -> int | None:
         return None
     # One transaction isn't split: a file may outgrow 4 GiB. Standing still is better than falling back.
     return (int(number) << 32) | min(int(position or 0), 0xFFFFFFFF)
+
+
+def _tls(value: str) -> bool:
+    if value in ("1", "true", "on", "yes", "required"):
+        return True
+    if value in ("", "0", "false", "off", "no", "disabled"):
+        return False
+    raise ConfigError(f"ssl={value} isn't understood in the database URL: write ssl=true, or ssl_ca=…")
 
 
 def _refuse(variables: dict[str, str]) -> None:

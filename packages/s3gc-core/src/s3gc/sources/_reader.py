@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -11,11 +10,8 @@ from s3gc.abc import Wanted
 from s3gc.model import ScanBatch
 from s3gc.resolver import Resolver
 from s3gc.sources._batch import BatchReader
+from s3gc.sources._chunks import ChunkSize
 from s3gc.sources._dialect import Dialect, Rows, TableQuery, TrackedTable
-
-_FIRST_ROWS = 200
-_BATCH_BYTES = 16 * 1024 * 1024  # of values in one batch, as far as the batches before it tell
-_SAMPLE = 64  # rows of a batch that are measured
 
 
 class Reader:
@@ -35,11 +31,14 @@ class Reader:
         self._dialect = dialect
         self._tables = tables
         self._batches = BatchReader(resolver, wanted)
+        self._wanted = wanted
+        self._values = [] if wanted is None else resolver.plain_values(wanted.keys)
+        self._resolver = resolver
         self._batch_rows = batch_rows
         self._connection: AsyncConnection | None = None
         self._queries: list[TableQuery] = []
         self._rows: Rows | None = None
-        self._fetch = min(_FIRST_ROWS, batch_rows)
+        self._size = ChunkSize(batch_rows)
 
     async def open(self, connection: AsyncConnection) -> None:
         """Begin the transaction and look up every table in it."""
@@ -63,11 +62,15 @@ class Reader:
             query = self._queries[0]
             fresh = self._rows is None
             if self._rows is None:
-                self._rows = await self._dialect.rows(self._connection, query.sql)
-                self._fetch = min(_FIRST_ROWS, self._batch_rows)
-            rows = await self._rows.fetch(self._fetch)
+                sql: str = query.sql
+                parameters: Sequence[object] = ()
+                if self._wanted is not None:
+                    sql, parameters = self._dialect.narrowed(query, self._values, self._resolver.plain_regex)
+                self._rows = await self._dialect.rows(self._connection, sql, *parameters)
+                self._size = ChunkSize(self._batch_rows)
+            rows = await self._rows.fetch(self._size.rows)
             if rows:
-                self._resize(rows)
+                self._size.fit(rows)
                 return self._batches.of(query, rows)
             await self._rows.close()
             self._rows = None
@@ -83,9 +86,3 @@ class Reader:
             # A cursor may be half read: throwing the connection away is quicker than reading to its end.
             await connection.invalidate()
             await connection.close()
-
-    def _resize(self, rows: Sequence[Sequence[Any]]) -> None:
-        sample = rows[:: max(1, len(rows) // _SAMPLE)]
-        size = sum(len(v) for row in sample for v in row if isinstance(v, (str, bytes, list)))
-        fits = _BATCH_BYTES * len(sample) // (size + 1)
-        self._fetch = max(1, min(self._batch_rows, 4 * self._fetch, fits))

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 
-from s3gc._turns import TURN
+from s3gc._processor import TURN
 from s3gc.abc import Compressor, CompressStream
 from s3gc.compressors.store import StoreCompressor
 from s3gc.errors import VaultCorrupt

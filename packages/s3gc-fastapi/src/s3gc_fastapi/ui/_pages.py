@@ -18,7 +18,8 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from s3gc import Mode, __version__
 from s3gc_fastapi import _values as values
 from s3gc_fastapi._admin import Admin
-from s3gc_fastapi._api import After, Api, Id, key_of, moment_of, read_moment
+from s3gc_fastapi._api import Api
+from s3gc_fastapi._asked import After, Id, key_of, moment_of, read_moment
 from s3gc_fastapi._auth import Door, caller, csrf_value
 from s3gc_fastapi._errors import Refusal
 from s3gc_fastapi._history import document as document_of
@@ -38,6 +39,7 @@ PAGES = (
     ("/operations", "Operations"),
     ("/explain", "Explain"),
     ("/restore", "Restore"),
+    ("/missing", "Missing"),
     ("/breakers", "Breakers"),
     ("/vault", "Vault"),
 )
@@ -94,11 +96,15 @@ class Pages:
         get("/restore", self.restore_form, dependencies=look)
         get("/breakers", self.breakers, dependencies=look)
         get("/vault", self.vault, dependencies=look)
+        get("/missing", self.missing, dependencies=look)
         get("/run", self.run_form, dependencies=[Depends(self._door.needs(Role.OPERATOR))])
         post("/plan", self.make_plan, dependencies=act)
         post("/run", self.run, dependencies=act)
         post("/restore", self.restore, dependencies=act)
         post("/breakers", self.acknowledge, dependencies=act)
+        post("/missing", self.look_for_missing, dependencies=act)
+        post("/vault/verify", self.verify, dependencies=act)
+        post("/vault/drill", self.drill, dependencies=act)
         get("/static/{name}", self.static)
         if self._door.own_keys:
             get("/login", self.login_form)
@@ -281,6 +287,11 @@ class Pages:
         numbers = values.clean(await self._admin.metrics())
         return self._show(request, "vault.html", stats=stats, numbers=numbers)
 
+    async def missing(self, request: Request) -> Response:
+        """What was found when somebody looked for rows that name nothing."""
+        found = self._admin.newest("missing")
+        return self._show(request, "missing.html", found=values.clean(found.document()) if found else None)
+
     async def breakers(self, request: Request) -> Response:
         """Breakers that wait."""
         return self._show(request, "breakers.html", **await self._api.breakers())
@@ -291,7 +302,28 @@ class Pages:
 
     async def restore_form(self, request: Request, what: str = "key", value: str = "") -> Response:
         """Asks what to restore."""
-        return self._show(request, "restore.html", what=what, value=value, overwrite=False, done=None)
+        return self._restore_page(request, what=what, value=value)
+
+    def _restore_page(
+        self,
+        request: Request,
+        *,
+        what: str,
+        value: str,
+        overwrite: bool = False,
+        into: str | None = None,
+        done: Mapping[str, Any] | None = None,
+    ) -> Response:
+        return self._show(
+            request,
+            "restore.html",
+            what=what,
+            value=value,
+            overwrite=overwrite,
+            into=into,
+            targets=list(self._api.restoring.targets),
+            done=done,
+        )
 
     async def static(self, name: str) -> Response:
         """One of the few files that pages need."""
@@ -322,10 +354,30 @@ class Pages:
         overwrite = _field(form, "overwrite") == "yes"
         dry_run = _field(form, "confirmed") != "yes"
         chosen = _chosen(what, value)
-        done, _ = await self._api.do_restore(
-            caller(request).name, **chosen, dry_run=dry_run, overwrite=overwrite
+        into = _field(form, "into") or None
+        done, _ = await self._api.restoring.do(
+            caller(request).name, **chosen, dry_run=dry_run, overwrite=overwrite, into=into
         )
-        return self._show(request, "restore.html", what=what, value=value, overwrite=overwrite, done=done)
+        return self._restore_page(request, what=what, value=value, overwrite=overwrite, into=into, done=done)
+
+    async def look_for_missing(self, request: Request) -> Response:
+        """Begins to look for rows that name nothing."""
+        await self._form(request)
+        running = await self._admin.missing(caller(request).name)
+        return self._go(request, f"/operations/{running.operation_id}")
+
+    async def verify(self, request: Request) -> Response:
+        """Begins to read backups again."""
+        form = await self._form(request)
+        share_of = _number(form, "share_of", 1, 1000) if _field(form, "share_of") else None
+        running = await self._admin.verify(caller(request).name, share_of)
+        return self._go(request, f"/operations/{running.operation_id}")
+
+    async def drill(self, request: Request) -> Response:
+        """Begins to restore backups by way of trial."""
+        form = await self._form(request)
+        running = await self._admin.drill(caller(request).name, _number(form, "objects", 1, 100))
+        return self._go(request, f"/operations/{running.operation_id}")
 
     async def acknowledge(self, request: Request) -> Response:
         """Lets a breaker go."""
@@ -380,6 +432,14 @@ async def _read_form(request: Request) -> FormData:
 def _field(form: FormData, name: str) -> str:
     value = form.get(name, "")
     return "" if isinstance(value, UploadFile) else value
+
+
+def _number(form: FormData, name: str, low: int, high: int) -> int:
+    """Raises Refusal for what is none between the two."""
+    text = _field(form, name)
+    if not (text.isascii() and text.isdigit() and len(text) < 10 and low <= int(text) <= high):
+        raise Refusal(422, "invalid", f"{name} must be a number from {low} to {high}")
+    return int(text)
 
 
 def _secure(request: Request) -> bool:

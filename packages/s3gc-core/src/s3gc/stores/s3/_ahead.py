@@ -6,7 +6,7 @@ import threading
 from collections import deque
 from concurrent.futures import Executor, Future
 
-from s3gc._turns import TURN
+from s3gc._processor import TURN
 from s3gc.errors import StoreError
 from s3gc.stores.s3._checksums import Checks
 from s3gc.stores.s3._transport import Rest

@@ -15,7 +15,7 @@ from typing import Any, cast
 import anyio
 import pytest
 
-from s3gc import _turns
+from s3gc import _processor
 from s3gc.abc import Compressor, CompressStream, DecompressStream
 from s3gc.clock import SystemClock
 from s3gc.compressors import ZstdCompressor
@@ -133,5 +133,5 @@ def test_bodies_that_are_read_take_turns_to_be_hashed(monkeypatch: pytest.Monkey
 
 
 def test_there_are_as_many_turns_as_processors() -> None:
-    assert _turns.TURN._initial_value == _turns.processors()  # type: ignore[attr-defined]
-    assert _large.TURN is _ahead.TURN is _turns.TURN
+    assert _processor.TURN._initial_value == _processor.processors()  # type: ignore[attr-defined]
+    assert _large.TURN is _ahead.TURN is _processor.TURN
