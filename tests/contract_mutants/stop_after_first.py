@@ -1,4 +1,7 @@
-"""A plugin of pytest: of each class only tests up to the first that fails are run. One failure is enough."""
+"""A plugin of pytest: of each class only tests up to the first that fails are run. One failure is enough.
+
+A class may say with ``only`` what its tests' names must have one of: the others can't notice what it breaks.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +11,12 @@ _failed: set[type] = set()
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    if getattr(item, "cls", None) in _failed:
+    of = getattr(item, "cls", None)
+    if of in _failed:
         pytest.skip("the suite has failed already")
+    only = getattr(of, "only", ())
+    if only and not any(part in item.name for part in only):
+        pytest.skip("it can't notice")
 
 
 @pytest.hookimpl(hookwrapper=True)
