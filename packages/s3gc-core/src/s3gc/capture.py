@@ -83,7 +83,7 @@ async def open_capture(config: Config, plugins: pluggy.PluginManager) -> AsyncIt
     """
     if config.cdc_backend is None:
         raise ConfigError(
-            'changes aren\'t followed here: write cdc_backend = "postgres" and cdc_connection_url'
+            'changes aren\'t followed here: write cdc_backend = "postgres" or "mysql", and cdc_connection_url'
         )
     source = plugins.hook.s3gc_open_source(
         url=f"cdc+{config.cdc_connection_url}", config=config, resolver=Resolver("not-read-here")
