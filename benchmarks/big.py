@@ -25,6 +25,7 @@ _MIB = 1 << 20
 _BUCKET = "big"
 CASES: Mapping[str, str] = {
     "boto3_get": "boto3 get",
+    "disk_alone": "the disk alone: written, durable, read back",
     "s3gc_get": "s3gc get, in parts",
     "s3gc_get_md5": "s3gc get, in one part: MD5 checked",
     "s3gc_backup": "into the vault, in parts",
@@ -52,8 +53,10 @@ def measure(bench: Bench, size: int) -> dict[str, Took]:
     for case in CASES:
         worker = case.removesuffix("_md5")
         with tempfile.TemporaryDirectory(dir=bench.folder) as vault:
-            more = {"vault": vault} if worker == "s3gc_backup" else {}
-            if worker != "boto3_get":
+            more = {"vault": vault} if worker in ("s3gc_backup", "disk_alone") else {}
+            if worker == "disk_alone":
+                more["bytes"] = str(size)
+            elif worker != "boto3_get":
                 more["md5"] = "yes" if case.endswith("_md5") else "no"
             outcome, _, said = bench.worker(worker, _BUCKET, **more)
         if said["bytes"] != size or not said.get("right", True):

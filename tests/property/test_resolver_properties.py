@@ -200,3 +200,34 @@ def test_a_uuid_is_read_in_each_spelling(value: uuid.UUID) -> None:
     spelled = {str(value), value.hex, str(value).upper(), value.hex.upper()}
     assert spelled <= RESOLVER.keys(value)
     assert spelled <= RESOLVER.keys(value.bytes)
+
+
+PLAIN_MORE = st.text(st.sampled_from("ab/.-_\n:9"), min_size=0, max_size=8)
+BEGINNINGS = st.sampled_from(["", "my-bucket/", "media/", "files/", "localhost/", "/", ".", "x" * 1020])
+LINES = st.lists(st.builds(str.__add__, BEGINNINGS, PLAIN_MORE) | plain_keys | odd_keys, max_size=4)
+
+
+@given(LINES)
+@example(["a", ""])
+@example(["a\nb"])
+@example(["img.example/c"])
+@example(["a//b"])
+@example(["a/./b"])
+@example(["./a"])
+@example(["my-bucket/c", "a"])
+@example(["x" * 1025])
+@settings(max_examples=1_000, deadline=None)
+def test_texts_that_mean_themselves_alone_are_told_together(values: list[str]) -> None:
+    if RESOLVER.only_keys(values):
+        assert [RESOLVER.keys(value) for value in values] == [frozenset((value,)) for value in values]
+
+
+@given(
+    st.lists(plain_keys.filter(lambda key: "." not in key.partition("/")[0] or "/" not in key), min_size=1)
+)
+def test_plain_texts_are_known_together(values: list[str]) -> None:
+    assert RESOLVER.only_keys(values)
+
+
+def test_values_below_a_prefix_never_mean_themselves_alone() -> None:
+    assert not Resolver(BUCKET, key_prefixes=["media/"]).only_keys(["a.jpg"])

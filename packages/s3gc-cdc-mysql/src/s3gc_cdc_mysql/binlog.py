@@ -160,9 +160,10 @@ class Decoder:
             raise ValueError("its checksum is wrong: it is damaged")
         name = server.rstrip(b"\0").decode()
         self._checksum = bool(kind)
-        self._mariadb = "mariadb" in name.lower()
         self._known.clear()
-        self._cache.clear()
+        if self._mariadb != ("mariadb" in name.lower()):
+            self._mariadb = not self._mariadb
+            self._cache.clear()
         return Format(header, name, version, created, self._checksum)
 
     # ------------------------------------------------------------------ rows

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
+from contextlib import aclosing
+from itertools import islice
 
 from attrs import frozen
 
-from s3gc import journal_events
+from s3gc import _threads, journal_events
 from s3gc._pool import each
 from s3gc.errors import SourceError
 from s3gc.model import BackupRecord, JournalDraft, Position
@@ -79,10 +81,18 @@ async def confirm(
     return Confirmation(list(why), unread)
 
 
-async def confirm_operation(parts: Parts, operation_id: str) -> list[str]:
+async def confirm_operation(
+    parts: Parts, operation_id: str, *, deleted: Iterable[str] | None = None
+) -> list[str]:
     """Once more over all that an operation deleted: a row may have named a key of an early batch since.
 
-    Memory is bounded by CONFIRM_KEYS. Returns the keys that are back.
+    Memory is bounded by CONFIRM_KEYS.
+
+    Args:
+        deleted: the keys that it deleted and that aren't back; None: the journal tells.
+
+    Returns:
+        The keys that are back.
 
     Raises:
         S3GCError: the sources can't be read, or putting back failed. The operation stays open.
@@ -90,14 +100,30 @@ async def confirm_operation(parts: Parts, operation_id: str) -> list[str]:
     # What went back was noticed by the batches' confirmations; this one must come to an end all the same.
     await fences(parts, follow=False, onward=False)
     back: list[str] = []
+    async with aclosing(
+        _told(deleted) if deleted is not None else _journalled(parts, operation_id)
+    ) as groups:  # type: ignore[type-var]
+        async for keys in groups:
+            back += await _confirm_again(parts, keys, operation_id)
+    return back
+
+
+async def _told(deleted: Iterable[str]) -> AsyncIterator[Collection[str]]:
+    left = iter(deleted)
+    while keys := await _threads.run(lambda: frozenset(islice(left, CONFIRM_KEYS))):
+        yield keys
+
+
+async def _journalled(parts: Parts, operation_id: str) -> AsyncIterator[Collection[str]]:
     keys: set[str] = set()
     async for entry in parts.vault.journal.read(operation_id=operation_id, events={journal_events.DELETED}):
         if entry.key is not None:
             keys.add(entry.key)
         if len(keys) == CONFIRM_KEYS:
-            back += await _confirm_again(parts, keys, operation_id)
+            yield keys
             keys = set()
-    return back + await _confirm_again(parts, keys, operation_id)
+    if keys:
+        yield keys
 
 
 async def _confirm_again(parts: Parts, keys: Collection[str], operation_id: str) -> list[str]:

@@ -210,7 +210,7 @@ async def _confirm_all(parts: Parts, operation_id: str, tally: Tally) -> None:
     tally.open = True
     with anyio.CancelScope(shield=True):
         try:
-            back = await confirm_operation(parts, operation_id)
+            back = await confirm_operation(parts, operation_id, deleted=tally.deleted.keys())
         except S3GCError as error:
             raise Unsettled(f"{error} (the next start settles it)") from error
     tally.open = False

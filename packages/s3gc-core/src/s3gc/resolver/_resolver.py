@@ -15,6 +15,10 @@ from s3gc.resolver._values import texts
 
 _ONE_TOKEN = re.compile(r"[A-Za-z0-9_./:~@-]+").fullmatch  # nothing to take apart, unescape or decode
 
+_PLAIN_LINES = re.compile(r"[A-Za-z0-9_./\n-]+").fullmatch
+_ODD = ("\n\n", "\n/", "\n.", "//", "./")  # an empty text, or what `keys` looks closer at
+_DOT_IN_FIRST_SEGMENT = re.compile(r"\n[^./\n]*\.[^/\n]*/").search
+
 
 @frozen
 class Reading:
@@ -80,6 +84,7 @@ class Resolver:
         self._tokens = TokenReader(bucket, tuple(endpoint_hosts), tuple(base_urls))
         self._texts = TextReader(self._tokens)
         self._not_plain = self._tokens.not_plain
+        self._odd_beginnings = tuple("\n" + beginning for beginning in self._not_plain)
 
     def keys(self, value: object) -> frozenset[str]:
         """Every key that the value could mean; empty for None, booleans and empty texts. Never raises."""
@@ -99,6 +104,23 @@ class Resolver:
                 return frozenset((value, *below))
             return frozenset((value,))
         return frozenset(self._read(value))
+
+    def only_keys(self, values: Sequence[str]) -> bool:
+        """Whether each of these texts has one meaning alone: itself. Quick; a False says nothing.
+
+        Ten times as quick as asking for each: the tests of :meth:`keys`, on all texts at once.
+        """
+        if self._prefixes or not values:
+            return False
+        lines = "\n".join(("", *values, ""))
+        return (
+            lines.count("\n") == len(values) + 1  # no text has a line's end of its own
+            and _PLAIN_LINES(lines) is not None
+            and not any(odd in lines for odd in _ODD)
+            and not any(odd in lines for odd in self._odd_beginnings)
+            and _DOT_IN_FIRST_SEGMENT(lines) is None
+            and max(map(len, values)) <= MAX_KEY
+        )
 
     def explain(self, value: object) -> tuple[Reading, ...]:
         """The same keys, each with the rule that found it first."""
