@@ -163,8 +163,8 @@ async def test_a_database_that_was_dropped(app: MyApp) -> None:
 async def test_changes_that_harm_nothing_hold_nothing(app: MyApp) -> None:
     kept = await app.follow(TABLES)
     await app.run(
-        "ALTER TABLE one ADD extra varchar(9) DEFAULT 'x', ADD INDEX by_note (note)", "CREATE INDEX by_path ON one (path)",
-        "DROP INDEX by_path ON one", "ANALYZE TABLE one", "ALTER TABLE one DROP note, COMMENT = 'path'", "INSERT INTO one (id, path) VALUES (5, 'c')",
+        "ALTER TABLE one ADD extra varchar(9) DEFAULT 'x'", "ALTER TABLE one ADD INDEX by_note (note), COMMENT = 'x'", "CREATE INDEX by_path ON one (path)",
+        "DROP INDEX by_path ON one", "ANALYZE TABLE one", "ALTER TABLE one DROP extra, COMMENT = 'path'", "INSERT INTO one (id, path) VALUES (5, 'c')",
         "CREATE TABLE other LIKE one", "ALTER TABLE other ADD two int, RENAME TO others", "CREATE VIEW v AS SELECT * FROM one",
         "CREATE TRIGGER tr BEFORE INSERT ON two FOR EACH ROW SET NEW.path = NEW.path", "DROP TABLE others", "CREATE TEMPORARY TABLE one (id int)",
         "INSERT INTO one VALUES (1)", "DROP TEMPORARY TABLE one", "FLUSH TABLES", "TRUNCATE two", "INSERT INTO two VALUES (7, 'y')",
@@ -315,10 +315,9 @@ def put_back(server: Server) -> None:
 async def let_go(own: MyApp, kept: Kept) -> None:
     """A log that somebody reads isn't purged."""
     await kept.source.let_go()
+    dumps = "SELECT 1 FROM information_schema.processlist WHERE command LIKE 'Binlog Dump%'"
     with anyio.fail_after(20):
-        while await own.rows(
-            "SELECT 1 FROM information_schema.processlist WHERE command LIKE 'Binlog Dump%'"
-        ):
+        while await own.rows(dumps):  # noqa: ASYNC110 - the server has no event
             await anyio.sleep(0.05)
 
 
@@ -326,7 +325,12 @@ async def test_a_purged_log(own: MyApp) -> None:
     kept = await own.follow(TABLES)
     await own.run("INSERT INTO one VALUES (3, 'c', '')", "FLUSH BINARY LOGS", "FLUSH BINARY LOGS")
     await let_go(own, kept)
-    await own.run("PURGE BINARY LOGS TO 'binlog.000003'")
+    with anyio.fail_after(20):
+        while (await own.rows("SHOW BINARY LOGS"))[0][
+            0
+        ] != "binlog.000003":  # it may be needed for a recovery
+            await own.run("PURGE BINARY LOGS TO 'binlog.000003'")
+            await anyio.sleep(0.1)
     await lost(kept, r"purged its log binlog.000001|Could not find")
 
 
@@ -335,7 +339,7 @@ async def test_a_log_that_was_begun_anew(own: MyApp) -> None:
     await let_go(own, kept)
     await own.run("INSERT INTO one VALUES (3, 'c', '')", "RESET MASTER")
     await own.run(*(f"INSERT INTO one VALUES ({n}, 'd', '')" for n in range(10, 40)))
-    await lost(kept, "this is another history")
+    await lost(kept, "this is another history|isn't the file that was followed|can't tell all changes")
 
 
 async def test_a_log_that_ends_before_the_position(own: MyApp) -> None:

@@ -1,4 +1,4 @@
-"""Everything at once, at random, in each form of the log. By hand for longer: ``python -m cdc_mysql_torture``."""
+"""Everything at once, at random, in each form of the log. By hand: ``python -m cdc_mysql_torture``."""
 
 from __future__ import annotations
 
