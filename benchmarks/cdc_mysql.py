@@ -5,9 +5,9 @@
 
 Starts a MariaDB of its own. The log has so many inserts in small transactions, then an update of each row. *Decode*
 takes the stream and decodes the key and the path of every row; mysql-replication, which can't leave columns out,
-reads the same log as it does by itself. What is compared are rows per second of processor time. The last part reads
-one transaction of all rows, in a process of its own, and tells the most memory that it took beyond what it had when
-it began.
+reads the same log as it does by itself. Rows per second of processor time are compared. *End to end* resolves each
+value and applies each change to a registry on disk, with its position. The last part takes one transaction of all
+rows, in a process of its own, and tells the most memory beyond what there was when it began.
 """
 
 from __future__ import annotations
@@ -19,23 +19,30 @@ import os
 import platform
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Iterator
-from datetime import UTC, datetime
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from attrs import frozen
 
+from s3gc.model import Position
+from s3gc.registry import Registry
+from s3gc.resolver import Resolver
 from s3gc_cdc_mysql.binlog import Decoder
 from s3gc_cdc_mysql.connection import BinlogStream, EndOfLog, FilePosition
 from s3gc_cdc_mysql.events import Insert, Rows, Table, Update
+from s3gc_cdc_mysql.source import MysqlCdcSource
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "benchmarks.md"
 BEGIN, END = "<!-- cdc-mysql: begin -->\n", "<!-- cdc-mysql: end -->"
 PER_TRANSACTION = 100
+PATIENCE = timedelta(minutes=10)
 SCHEMA = "CREATE OR REPLACE TABLE bench.files (id bigint PRIMARY KEY, path text, note text)"
 FILL = f"""
 CREATE OR REPLACE PROCEDURE bench.fill(total int) BEGIN
@@ -73,10 +80,7 @@ class Clock:
         return Spent(time.perf_counter() - self._wall, time.process_time() - self._cpu, rows)
 
 
-async def backlog(
-    at: dict[str, Any], rows: int, *, one_transaction: bool = False
-) -> tuple[FilePosition, FilePosition]:
-    """Writes the log. Returns where the inserts begin and where the updates do."""
+async def prepare(at: dict[str, Any]) -> None:
     stream = await BinlogStream.connect(at, timeout=600)
     try:
         await stream.query("CREATE DATABASE IF NOT EXISTS bench")
@@ -85,6 +89,16 @@ async def backlog(
         numbers = ", ".join(f"({n})" for n in range(PER_TRANSACTION))
         await stream.query("CREATE OR REPLACE TABLE bench.numbers (n int)")
         await stream.query(f"INSERT INTO bench.numbers VALUES {numbers}")
+    finally:
+        await stream.close()
+
+
+async def backlog(
+    at: dict[str, Any], rows: int, *, one_transaction: bool = False
+) -> tuple[FilePosition, FilePosition]:
+    """Writes the log. Returns where the inserts begin and where the updates do."""
+    stream = await BinlogStream.connect(at, timeout=600)
+    try:
         inserts = await fresh(stream)
         if one_transaction:
             await stream.query("BEGIN")
@@ -158,6 +172,35 @@ def theirs(at: dict[str, Any], start: FilePosition, until: FilePosition | None) 
         reader.close()
 
 
+@asynccontextmanager
+async def followed(at: dict[str, Any]) -> AsyncIterator[tuple[MysqlCdcSource, Registry, Position]]:
+    """A registry on disk that is about to follow the table, from now on."""
+    url = f"mysql://{at['user']}:{at['password']}@{at['host']}:{at['port']}/bench"
+    source = MysqlCdcSource(url, {"files": ["path"]}, Resolver("bench"), server_id=910_003, name="bench")
+    with tempfile.TemporaryDirectory() as folder:
+        registry = Registry(f"{folder}/registry.sqlite3")
+        await registry.open("memory://bench")
+        try:
+            begun = await source.begin()
+            await registry.references.begin()
+            await registry.references.apply("bench", begun, datetime.now(UTC), followed=True)
+            yield source, registry, begun
+        finally:
+            await registry.aclose()
+            await source.tear_down()
+            await source.aclose()
+
+
+async def applied(source: MysqlCdcSource, registry: Registry, begun: Position) -> Spent:
+    clock, rows = Clock(), 0
+    fence = await source.fence(PATIENCE)
+    async for batch in source.changes(begun, fence):
+        await registry.references.change("bench", batch, batch.at or datetime.now(UTC))
+        rows += len(batch.changes)
+    await source.applied(fence)
+    return clock.spent(rows)
+
+
 def resident(*, anew: bool = False) -> int:
     """The most memory that this process has had, in bytes; ``anew``: counted from now on."""
     if anew:  # getrusage's number would begin with the parent's
@@ -167,6 +210,7 @@ def resident(*, anew: bool = False) -> int:
 
 
 def measured(at: dict[str, Any], rows: int, rounds: int) -> Iterator[str]:
+    asyncio.run(prepare(at))
     inserts, updates = asyncio.run(backlog(at, rows))
     yield "| round | what | mysql-replication, rows per CPU s | decode, rows per CPU s | ratio | decode, rows/s by the clock |\n|---|---|---|---|---|---|\n"
     for number in range(rounds):
@@ -182,23 +226,43 @@ def measured(at: dict[str, Any], rows: int, rounds: int) -> Iterator[str]:
                 f"| {number + 1} | {rows:,} {name} | {found['theirs'].per_cpu_second:,.0f} | {found['ours'].per_cpu_second:,.0f} |"
                 f" {found['ours'].per_cpu_second / found['theirs'].per_cpu_second:.1f} | {found['ours'].per_second:,.0f} |\n"
             )
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.cdc_mysql", "--rows", str(rows), "--memory-of", str(at["port"])],
-        input=at["password"], capture_output=True, text=True, check=False, cwd=ROOT,
-    )  # fmt: skip
-    if done.returncode:
-        raise SystemExit(done.stderr)
-    yield "\n" + done.stdout
+    yield "\n"
+    for part in ("whole", "memory"):
+        done = subprocess.run(
+            [sys.executable, "-m", "benchmarks.cdc_mysql", "--rows", str(rows), "--part", part, "--port", str(at["port"])],
+            input=at["password"], capture_output=True, text=True, check=False, cwd=ROOT,
+        )  # fmt: skip
+        if done.returncode:
+            raise SystemExit(done.stderr)
+        yield done.stdout
+
+
+async def whole(at: dict[str, Any], rows: int) -> str:
+    """Into a registry: the log of inserts and updates as it is for the reader alone."""
+    await prepare(at)
+    async with followed(at) as (source, registry, begun):
+        await backlog(at, rows)
+        took = await applied(source, registry, begun)
+    assert took.rows == 2 * rows, took
+    return (
+        f"End to end, {took.rows:,} inserts and updates into a registry on disk: {took.per_cpu_second:,.0f} changes per CPU second, "
+        f"{took.per_second:,.0f} changes/s by the clock."
+    )
 
 
 async def memory(at: dict[str, Any], rows: int) -> str:
-    start, until = await backlog(at, rows, one_transaction=True)
-    before = resident(anew=True)
-    took = await decoded(at, start, until)
-    assert took.rows == rows, took
+    await prepare(at)
+    async with followed(at) as (source, registry, begun):
+        start, until = await backlog(at, rows, one_transaction=True)
+        before = resident(anew=True)
+        alone = await decoded(at, start, until)
+        most = resident(anew=True) - before
+        before = resident(anew=True)
+        took = await applied(source, registry, begun)
+        assert alone.rows == took.rows == rows, (alone, took)
     return (
-        f"One transaction of {rows:,} inserts: {(resident() - before) / 1e6:.0f} MB more at the most than before, "
-        f"{took.per_cpu_second:,.0f} rows per CPU second."
+        f"One transaction of {rows:,} inserts took, at the most, {most / 1e6:.0f} MB more than before to decode, and "
+        f"{(resident() - before) / 1e6:.0f} MB more into the registry."
     )
 
 
@@ -208,13 +272,14 @@ def main() -> None:
     )
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--rounds", type=int, default=2)
-    parser.add_argument("--memory-of", metavar="PORT", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--part", choices=["whole", "memory"], help=argparse.SUPPRESS)
+    parser.add_argument("--port", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--write", action="store_true", help="put the result into docs/benchmarks.md")
     arguments = parser.parse_args()
     at: dict[str, Any] = {"host": "127.0.0.1", "user": "s3gc_admin"}
-    if arguments.memory_of:
-        at |= {"port": arguments.memory_of, "password": sys.stdin.read()}
-        print(asyncio.run(memory(at, arguments.rows)))
+    if arguments.part:
+        at |= {"port": arguments.port, "password": sys.stdin.read()}
+        print(asyncio.run((whole if arguments.part == "whole" else memory)(at, arguments.rows)))
         return
     sys.path.insert(0, str(ROOT / "tests"))
     from fixtures_databases import run_mariadb
