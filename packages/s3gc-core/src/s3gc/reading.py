@@ -235,6 +235,12 @@ async def follow_to(parts: Parts, source: ReferenceSource, until: Position, sync
     return count
 
 
+def likely(key: str) -> tuple[bool, bool, int, str]:
+    """Orders the readings of one value for people: first what looks like a file's key, then the shortest."""
+    folder, _, name = key.strip("/").rpartition("/")
+    return "." not in name.strip("."), not folder, len(key), key
+
+
 @frozen
 class Witness:
     """One reference that protects a key, and the source that it stands in."""
