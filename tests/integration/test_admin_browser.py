@@ -293,10 +293,14 @@ def test_the_keyboard_is_enough(person: Person) -> None:
 @pytest.mark.slow
 def test_no_page_has_a_serious_fault_or_is_too_wide(person: Person) -> None:
     """Of contrast light and dark are looked at, of what only fits on some screens the widest and a phone."""
+    sql(person.stage.database, f"INSERT INTO files (location) VALUES ('gone/{'long' * 30}.jpg')")
     person.go("/login")
     person.sees("Log in")
     faults = [f"/login: {fault}" for fault in _faults(person.driver)]
     person.log_in()
+    person.go("/missing")
+    person.press("Look for them")
+    person.sees("1 mention")
     person.go("/run")
     person.tick("confirmed")
     person.press("Run")
