@@ -69,6 +69,7 @@ async def test_the_private_names_of_aiomysql_are_what_they_were(mariadb_url: str
     """A canary: should a new aiomysql fail here, ``connection.py`` has to follow."""
     plain = await aiomysql.connect(**settings(mariadb_url))
     try:
+        assert inspect.iscoroutinefunction(plain._connect)
         assert list(inspect.signature(plain._execute_command).parameters) == ["command", "sql"]
         assert inspect.iscoroutinefunction(plain._execute_command)
         assert inspect.iscoroutinefunction(plain._read_packet)
@@ -101,6 +102,31 @@ async def test_a_server_that_isnt_there(mariadb_url: str) -> None:
     with pytest.raises(ServerError) as error:
         await BinlogStream.connect({**settings(mariadb_url), "password": "wrong"}, timeout=5)
     assert error.value.code == 1045
+
+
+@pytest.mark.parametrize("way", ["late", "cancelled"])
+async def test_a_server_that_says_nothing_is_left_and_no_connection_stays_open(way: str) -> None:
+    left = asyncio.Event()
+
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        left.set()
+        writer.close()
+
+    server = await asyncio.start_server(silent, "127.0.0.1", 0)
+    async with server:
+        at = {"host": "127.0.0.1", "port": server.sockets[0].getsockname()[1], "user": "u", "password": "p"}
+        if way == "late":
+            with pytest.raises(ConnectionLost, match="didn't answer"):
+                await BinlogStream.connect(at, timeout=0.1)
+        else:
+            connecting = asyncio.create_task(BinlogStream.connect(at, timeout=60))
+            await asyncio.sleep(0.1)
+            connecting.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await connecting
+        async with asyncio.timeout(30):
+            await left.wait()
 
 
 async def test_from_a_gtid_and_from_a_file(mariadb_url: str) -> None:
