@@ -561,7 +561,7 @@ async def test_events_are_acknowledged_when_the_server_asks(other_server: tuple[
         await stream.close()
 
 
-async def test_a_server_that_doesnt_ask_sends_plain_events(mariadb_url: str) -> None:
+async def test_a_server_whose_semi_sync_is_off(mariadb_url: str) -> None:
     start = await now(mariadb_url)
     async with session(mariadb_url) as run:
         await run("CREATE TABLE t (id int PRIMARY KEY)")
