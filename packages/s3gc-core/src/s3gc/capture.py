@@ -84,7 +84,7 @@ async def open_capture(config: Config, plugins: pluggy.PluginManager) -> AsyncIt
     """
     if config.cdc_backend is None:
         raise ConfigError(
-            'changes aren\'t followed here: write cdc_backend = "postgres" and cdc_connection_url'
+            'changes aren\'t followed here: write cdc_backend = "postgres" or "mysql", and cdc_connection_url'
         )
     bucket = urlsplit(config.store_url).netloc or "not-read-here"  # nothing is resolved by it, only told
     source = plugins.hook.s3gc_open_source(
