@@ -8,10 +8,13 @@ from uuid import UUID
 import aiomysql
 import pytest
 
+import binlog_bytes as b
 from s3gc_cdc_mysql._commands import FilePosition, MariadbState, MysqlSet, dump, register
+from s3gc_cdc_mysql.connection import BinlogStream
 from s3gc_cdc_mysql.events import GtidRange
 from s3gc_cdc_mysql.failures import (
     ConnectionLost,
+    EndOfLog,
     LogUnreadable,
     SameServerId,
     ServerError,
@@ -80,3 +83,78 @@ def test_what_a_server_says(code: int, text: str, kind: type[ServerError]) -> No
 )
 def test_what_aiomysql_says(error: Exception, kind: type[Exception]) -> None:
     assert type(translated(error)) is kind
+
+
+class Connection:
+    """What aiomysql would have, for a stream that is handed its bytes."""
+
+    def __init__(self) -> None:
+        self.closed = False
+
+    def get_server_info(self) -> str:
+        return "8.0.36"
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def framed(*payloads: bytes) -> bytes:
+    return b"".join(
+        len(payload).to_bytes(3, "little") + bytes([number & 0xFF]) + payload
+        for number, payload in enumerate(payloads)
+    )
+
+
+def stream(*, semi_sync: bool = False) -> BinlogStream:
+    made = BinlogStream(Connection(), 1)
+    made._semi_sync = None if semi_sync else False
+    return made
+
+
+def test_packets_however_they_are_cut() -> None:
+    events = [bytes([n]) * size for n, size in enumerate((1, 300, 0, 70_000, 5))] * 60  # beyond 256 numbers
+    whole = framed(*(b"\0" + event for event in events))
+    for step in (1, 3, 5, 1000, len(whole)):
+        reader = stream()
+        for at in range(0, len(whole), step) if step > 4 else range(0, 4000, step):
+            reader._split(whole[at : at + step])
+        found = list(reader._waiting)
+        assert found == events[: len(found)]
+        assert len(found) == len(events) or step <= 4
+        assert reader.alive
+
+
+def test_a_server_without_semi_sync_sends_plain_events_though_asked_for_more() -> None:
+    """MySQL without its plug-in. The first event is a rotation, which has no time: a zero, and no mark."""
+    rotation = b.rotate("binlog.000001")
+    late = b.event(16, bytes(8), time=0xEF)  # its first byte is the mark's
+    reader = stream(semi_sync=True)
+    reader._split(framed(b"\0" + rotation, b"\0" + late))
+    assert list(reader._waiting) == [rotation, late]
+
+
+def test_a_server_with_semi_sync_has_two_bytes_before_each_event() -> None:
+    rotation, commit = b.rotate("binlog.000001"), b.xid()
+    reader = stream(semi_sync=True)
+    reader._split(framed(b"\0\xef\0" + rotation, b"\0\xef\0" + commit))
+    assert list(reader._waiting) == [rotation, commit]
+
+
+@pytest.mark.parametrize(
+    ("payload", "kind", "text"),
+    [
+        (b"\xff" + struct.pack("<H", 1236) + b"#HY000purged", LogUnreadable, "purged"),
+        (b"\xff" + struct.pack("<H", 1234) + b"no", ServerError, "no"),
+        (b"\xfe\0\0\2\0", EndOfLog, "all of its log"),
+        (b"\xfe" + bytes(20), ConnectionLost, "no event"),
+        (b"\x07", ConnectionLost, "no event"),
+        (b"", ConnectionLost, "no event"),
+    ],
+)
+def test_a_packet_that_is_no_event_ends_the_stream(payload: bytes, kind: type[Exception], text: str) -> None:
+    reader = stream()
+    reader._split(framed(b"\0event", payload, b"\0another"))
+    assert list(reader._waiting) == [b"event"]
+    assert type(reader._ended) is kind
+    assert text in str(reader._ended)
+    assert reader._connection.closed

@@ -561,6 +561,12 @@ def test_json_that_isnt_any(raw: bytes) -> None:
         json_text(raw)
 
 
+def test_json_that_holds_itself_is_not_followed() -> None:
+    """Two such members would be read 2 ** 100 times before they are too deep."""
+    with pytest.raises(ValueError, match="its own head"):
+        json_text(b"\x02\x01\x00\x07\x00\x02\x00\x00")
+
+
 def test_json_too_deep() -> None:
     deep: Any = []
     for _ in range(120):

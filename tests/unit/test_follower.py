@@ -14,7 +14,7 @@ import pytest
 
 from fixtures_kernel import DAY, FREE, HOUR, LIVE, Bench, Following, anyio_backend, bench, held_by, since  # noqa: F401
 from s3gc import Safety, following, turns
-from s3gc.errors import ConfigError, LeaseHeld, PositionLost, SourceError
+from s3gc.errors import ConfigError, LeaseHeld, PositionLost, Reconfigured, SourceError
 from s3gc.model import ChangeBatch, Position
 from s3gc.testing.fakes import FakeClock
 
@@ -325,6 +325,21 @@ async def test_of_two_followers_one_stands_by_and_takes_over(tmp_path: Path) -> 
             assert not events.of("follow_paused")
 
 
+def test_a_follower_that_stands_by_is_never_taken_for_an_operation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would make the one that works give way, again and again."""
+    with turns.follower_turn(tmp_path) as first:
+        assert first is not None
+
+        def asks(_: turns.FollowerTurn) -> bool:
+            raise AssertionError("the wish is asked for without the lock")
+
+        monkeypatch.setattr(turns.FollowerTurn, "wanted", property(asks))
+        with turns.follower_turn(tmp_path) as second:
+            assert second is None
+
+
 # --------------------------------------------------------------------------- what goes wrong
 
 
@@ -447,8 +462,9 @@ async def test_a_store_that_does_not_answer_keeps_nobody_from_following(
         before = await gc._parts.registry.references.state("following")
         monkeypatch.setattr(bench.store, "now", away)
         async with followed(gc):
-            bench.source.write("2", "free/1")
-            await until(knows(gc, "free/1"))
+            for row in ("2", "3"):  # after the second, the first step is over
+                bench.source.write(row, "free/1")
+                await until(knows(gc, "free/1", int(row) - 1))
         after = await gc._parts.registry.references.state("following")
         assert after.synced == before.synced, "nobody knows when that was"
 
@@ -494,3 +510,26 @@ async def test_a_loss_of_the_last_moment_is_no_end(bench: Bench) -> None:
 
             await until(lost)
         assert ("position_lost", "following") in held_by(await gc.plan())
+
+
+async def test_a_follower_of_another_configuration_leaves_the_registry_alone(bench: Bench) -> None:
+    """A process that runs on with an old one must not throw away what the new one has read."""
+
+    class Old(Following):
+        old = True
+
+        async def tip(self, after: Position, timeout: timedelta) -> Position | None:
+            if self.old:
+                raise Reconfigured("the tables are others")
+            return await super().tip(after, timeout)
+
+    source = Old(bench.clock)
+    source.write("1", LIVE)
+    async with bench.open(source, mode="dry_run") as gc:
+        await gc.plan()
+        with Events(gc) as events:
+            async with followed(gc):
+                await until(lambda: bool(events.of("follow_waits")))
+        assert "another configuration" in events.of("follow_waits")[0]["reason"]
+        state = await gc._parts.registry.references.state("following")
+        assert (state.followed, state.lost) == (True, None)

@@ -52,16 +52,19 @@ class Target:
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[Any]:
         """A connection in autocommit that reads values as the direct read does."""
-        async with asyncio.timeout(CONNECT_SECONDS):
-            try:
-                connection = await aiomysql.connect(**self._settings)
-            except aiomysql.OperationalError as error:
-                if error.__cause__ is None:
-                    raise
-                code, *rest = error.args  # the driver keeps the reason to itself
-                raise aiomysql.OperationalError(
-                    code, f"{' '.join(map(str, rest))}: {error.__cause__}"
-                ) from error
+        # Not aiomysql.connect(), which leaves the connection open when it is cancelled.
+        connection = aiomysql.Connection(**self._settings)
+        try:
+            async with asyncio.timeout(CONNECT_SECONDS):
+                await connection._connect()
+        except aiomysql.OperationalError as error:
+            if error.__cause__ is None:
+                raise
+            code, *rest = error.args  # the driver keeps the reason to itself
+            raise aiomysql.OperationalError(code, f"{' '.join(map(str, rest))}: {error.__cause__}") from error
+        except BaseException:
+            connection.close()
+            raise
         try:
             if "ssl" in self._settings and not encrypted(connection):
                 raise SourceError("TLS was asked for, and the server doesn't offer it")

@@ -19,7 +19,13 @@ from s3gc_cdc_postgres._assemble import PREFIX
 from s3gc_cdc_postgres._wire import ReplicationConnection
 from s3gc_cdc_postgres.catalogue import Catalogue, TableInfo
 from s3gc_cdc_postgres.position import Fingerprint, format_lsn, parse_lsn
-from s3gc_cdc_postgres.preflight import APPLICATION, alter_publication, create_publication, findings
+from s3gc_cdc_postgres.preflight import (
+    APPLICATION,
+    alter_publication,
+    around_a_migration,
+    create_publication,
+    findings,
+)
 
 CONNECT_SECONDS = 30.0
 _LOCK_SECONDS = 5
@@ -128,6 +134,8 @@ class Target:
             if slot.safe is not None:
                 details["slot_bytes_left"] = str(slot.safe)
         details |= _indexes(found, self._plain_regex)
+        if statements := around_a_migration(found, self.publication):
+            details["to alter or drop a listed column"] = statements
         return CaptureState(
             source,
             findings(found, self.publication, self.slot),
