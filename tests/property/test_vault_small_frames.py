@@ -15,7 +15,7 @@ from s3gc.errors import VaultError
 from s3gc.model import BackupRecord, ObjectInfo
 from s3gc.vault._frames import FrameReader, reader_in
 from s3gc.vault._layout import FrameBuilder, header_text, parse_header
-from s3gc.vault._small_frames import build, is_header_of, small_frame, small_record
+from s3gc.vault._small_frames import build, is_header_of, sha256_of, small_frame, small_record
 
 OPERATION = "01K00000000000000000000000"
 
@@ -96,6 +96,12 @@ def test_what_is_believed_is_what_the_careful_reader_believes(data: bytes) -> No
     reader = FrameReader(reader_in(data, 7), 7)
     assert b"".join(reader.chunks()) == found.body
     assert (found.header, found.size, found.sha256) == (reader.header_bytes, reader.size, reader.sha256)
+
+
+@pytest.mark.parametrize("size", [0, 1, 2047, 2048, 4094, 4095, 4096, 16_384, 16_385, 100_000])
+def test_a_digest_is_a_digest(size: int) -> None:
+    data = bytes(n % 251 for n in range(size))
+    assert sha256_of(data) == hashlib.sha256(data).digest()
 
 
 # --------------------------------------------------------------------------- headers

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import sqlite3
@@ -17,7 +18,9 @@ import pytest
 from s3gc.clock import SystemClock
 from s3gc.errors import VaultCorrupt, VaultError
 from s3gc.model import JournalDraft, JournalEntry
+from s3gc.testing.fakes import FakeClock
 from s3gc.vault import SqliteJournal, _fs, _queries
+from s3gc.vault._chain import insert, rows_of
 from s3gc.vault._queries import after_prefix
 
 pytestmark = pytest.mark.anyio
@@ -540,3 +543,30 @@ def test_the_clock_of_the_machine_will_do(tmp_path: Path) -> None:
         SqliteJournal(tmp_path, vault_id="v", bucket="b", clock=SystemClock()).problem
         == "the journal is not open"
     )
+
+
+@pytest.mark.parametrize("count", [99, 100, 101, 250])
+async def test_entries_that_are_written_together_follow_each_other(tmp_path: Path, count: int) -> None:
+    journal = SqliteJournal(tmp_path, vault_id="v", bucket="s3://b", clock=FakeClock())
+    await journal.create()
+    await journal.open()
+    for begin in range(2):
+        await journal.append([JournalDraft("e", "op", f"{begin}/{n}", {"n": n}) for n in range(count)])
+    found = [entry async for entry in journal.read()]
+    assert [(entry.seq, entry.key) for entry in found] == [
+        (begin * count + n + 1, f"{begin}/{n}") for begin in range(2) for n in range(count)
+    ]
+    assert (await journal.verify()).ok
+    await journal.aclose()
+
+
+async def test_rows_that_do_not_follow_are_refused_in_the_middle_of_many(tmp_path: Path) -> None:
+    journal = SqliteJournal(tmp_path, vault_id="v", bucket="s3://b", clock=FakeClock())
+    await journal.create()
+    rows = rows_of([JournalDraft("e", "op", str(n)) for n in range(150)], '"s3://b"', "at", 0, "")
+    del rows[70]
+    with contextlib.closing(sqlite3.connect(journal.path)) as connection:
+        with pytest.raises(sqlite3.IntegrityError, match="entries come one after the other"):
+            insert(connection, rows)
+        connection.rollback()
+        assert connection.execute("SELECT count(*) FROM entries").fetchone() == (0,)

@@ -9,6 +9,7 @@ import anyio
 from attrs import frozen
 
 from s3gc.abc import ReferenceSource
+from s3gc.capture import CaptureState, ChangeCapture
 from s3gc.config import scrub
 from s3gc.errors import S3GCError
 from s3gc.latch import latched
@@ -40,6 +41,7 @@ class SourceHealth:
     synced_at: datetime | None = None  # when that was, by the store's clock
     lag: timedelta | None = None  # how long ago that was
     lost: str | None = None  # why its changes could not all be followed
+    capture: CaptureState | None = None  # what it keeps in the database, looked at now
 
 
 @frozen
@@ -114,14 +116,28 @@ async def _source(parts: Parts, patience: float, source: ReferenceSource) -> Sou
             identity = await source.check()
         return ", ".join([identity.kind, *(f"{name} {value}" for name, value in identity.details.items())])
 
+    captured: list[CaptureState] = []
+
+    async def capture() -> str:
+        assert isinstance(source, ChangeCapture)
+        async with reading_from(parts, source):
+            captured.append(await source.capture_state())
+        # What setting up would mend, the next cycle mends.
+        return "; ".join(str(one) for one in captured[0].findings if one.fatal and not one.ours)
+
     answer = await _asked(parts, patience, reachable)
+    if answer.ok and isinstance(source, ChangeCapture):
+        looked = await _asked(parts, patience, capture)
+        if looked.detail:
+            answer = PartHealth(False, f"{answer.detail}; {looked.detail}")
+    seen = captured[0] if captured else None
     name = source_name(source)
     try:
         state = await parts.registry.references.state(name)
     except S3GCError as error:
         return SourceHealth(name, False, scrub(str(error), parts.config), source.follows_changes)
     if state is None:
-        return SourceHealth(name, answer.ok, answer.detail, source.follows_changes)
+        return SourceHealth(name, answer.ok, answer.detail, source.follows_changes, capture=seen)
     lag = None if state.synced is None else max(parts.clock.now() - state.synced, timedelta())
     return SourceHealth(
         name,
@@ -132,4 +148,5 @@ async def _source(parts: Parts, patience: float, source: ReferenceSource) -> Sou
         synced_at=state.synced,
         lag=lag,
         lost=state.lost,
+        capture=seen,
     )

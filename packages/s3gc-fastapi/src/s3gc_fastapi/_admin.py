@@ -21,6 +21,7 @@ from s3gc.errors import AlreadyCollected, CycleHeld, LeaseHeld, S3GCError
 from s3gc.health import Health
 from s3gc_fastapi import _checks as checks
 from s3gc_fastapi._errors import Refusal
+from s3gc_fastapi._follower import Follower
 from s3gc_fastapi._history import History
 from s3gc_fastapi._keys import Keyring, Throttle
 from s3gc_fastapi._plans import Plans
@@ -72,6 +73,7 @@ class Admin:
     Args:
         collector: one that the host opened, or
         opener: how to open one while the application runs.
+        follow: keep the registry at the changes meanwhile.
     """
 
     def __init__(
@@ -83,6 +85,7 @@ class Admin:
         opener: Opener | None = None,
         schedule: Schedule | None = None,
         clock: Clock | None = None,
+        follow: bool = False,
     ) -> None:
         self.config = config
         self.keyring = keyring
@@ -93,10 +96,12 @@ class Admin:
         self.history = History.new()
         self.plans = Plans.new()
         self.log = get_logger("s3gc_fastapi").bind(bucket=config.store_url)
+        self.follower = Follower(self.clock, self.log, self.safe)
         self.current: Running | None = None
         self.problem: str | None = "the application hasn't started yet, or doesn't run its lifespan"
         self._given = collector
         self._opener = opener
+        self._follow = follow
         self._serving: _Serving | None = None
         self._starting = False
         self._tried = anyio.Event()
@@ -161,12 +166,15 @@ class Admin:
                 async with anyio.create_task_group() as operations:
                     self._serving, self.problem = _Serving(gc, operations), None
                     self._tried.set()
+                    if self._follow:
+                        operations.start_soon(self.follower.run, gc)
                     await anyio.sleep_forever()
             finally:
                 self._serving = None
                 self.problem = "the application is stopping"
 
     def _event(self, event: str, data: Mapping[str, Any]) -> None:
+        self.follower.told(event, data)
         if self.current is not None:
             self.current.told(event, data)
 

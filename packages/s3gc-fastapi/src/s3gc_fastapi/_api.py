@@ -137,7 +137,7 @@ class Api:
         """The same, as JSON, also when the vault can't be opened."""
         admin = self._admin
         try:
-            return values.health(await admin.health())
+            return {**values.health(await admin.health()), "follower": admin.follower.document()}
         except (Refusal, S3GCError) as error:
             problem = error.message if isinstance(error, Refusal) else admin.safe(error)
         return {
@@ -149,6 +149,7 @@ class Api:
             "store": None,
             "sources": [],
             "waiting": [],
+            "follower": admin.follower.document(),
         }
 
     async def status(self, request: Request) -> dict[str, Any]:

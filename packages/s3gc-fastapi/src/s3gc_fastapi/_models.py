@@ -50,6 +50,25 @@ class PartHealth(Model):
     detail: str
 
 
+class SourceCapture(Model):
+    """What change capture keeps in the database of a source."""
+
+    ready: bool = Field(description="Nothing keeps a cycle from following changes.")
+    findings: list[str] = Field(description="What does, or deserves a warning, and what to do about it.")
+    lag_bytes: int | None = Field(None, description="Written since the last change that was released.")
+    held_bytes: int | None = Field(None, description="What the database keeps of its log for s3gc.")
+
+
+class Follower(Model):
+    """What keeps the registry at the changes between cycles, in this process."""
+
+    state: Literal["off", "following", "standing by", "waiting", "failed"] = Field(
+        description="standing by: an operation, or another process, reads the changes."
+    )
+    since: datetime | None = None
+    why: str | None = None
+
+
 class SourceHealth(PartHealth):
     """A place of references."""
 
@@ -59,6 +78,7 @@ class SourceHealth(PartHealth):
     synced_at: datetime | None = None
     lag: float | None = Field(None, description="Seconds since then.")
     lost: str | None = Field(None, description="Why changes could not all be followed.")
+    capture: SourceCapture | None = Field(None, description="Change capture, as it is in the database now.")
 
 
 class Health(Model):
@@ -72,6 +92,7 @@ class Health(Model):
     store: PartHealth | None = None
     sources: list[SourceHealth] = []
     waiting: list[Breaker] = Field([], description="Breakers that wait for an acknowledgement.")
+    follower: Follower
     model_config = ConfigDict(
         extra="forbid",
         json_schema_extra={
@@ -93,6 +114,7 @@ class Health(Model):
                     }
                 ],
                 "waiting": [],
+                "follower": {"state": "off"},
             }
         },
     )
@@ -199,6 +221,8 @@ class Status(Model):
 class Capture(Model):
     """How far a source's change capture is behind, and what its database keeps for it."""
 
+    applied_at: datetime | None = Field(None, description="All that was committed before is in the registry.")
+    lag_seconds: float | None = Field(None, description="How long ago that is.")
     ready: bool | None = None
     lag_bytes: int | None = None
     held_bytes: int | None = None

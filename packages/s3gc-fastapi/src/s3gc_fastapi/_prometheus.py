@@ -29,6 +29,11 @@ METRICS: Mapping[str, tuple[str, str, tuple[str, ...]]] = {
         ("source",),
     ),
     "s3gc_source_held_bytes": ("gauge", "What a followed database keeps of its log for s3gc.", ("source",)),
+    "s3gc_follower_up": (
+        "gauge",
+        "Whether this process follows changes between cycles, or stands by; absent where it isn't asked to.",
+        (),
+    ),
     "s3gc_breakers_waiting": ("gauge", "Breakers that wait for an acknowledgement.", ()),
     "s3gc_deleted_objects_total": ("counter", "Objects deleted.", ()),
     "s3gc_backed_up_objects_total": ("counter", "Objects backed up.", ()),
@@ -116,6 +121,7 @@ async def exposition(admin: Admin, accept: str) -> tuple[bytes, str]:
     samples = _Samples(str(admin.config.redacted()["bucket"]))
     samples.add("s3gc_info", 1, __version__, admin.config.mode.value)
     samples.add("s3gc_admin_refused_keys_total", admin.throttle.failures)
+    samples.add("s3gc_follower_up", admin.follower.well)
     samples.add("s3gc_operation_running", admin.current is not None)
     samples.add("s3gc_next_run_timestamp_seconds", admin.next_run)
     try:

@@ -45,7 +45,7 @@ def create_service(config: Config) -> FastAPI:
         secured(response)
         return response
 
-    setup_s3gc_plugin(app, config)
+    setup_s3gc_plugin(app, config, follow=config.cdc_backend is not None)
     return app
 
 

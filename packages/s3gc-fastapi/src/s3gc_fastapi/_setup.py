@@ -60,6 +60,7 @@ def setup_s3gc_plugin(
     authenticate: Authenticate | None = None,
     time_zone: str = "UTC",
     jitter: timedelta = timedelta(),
+    follow: bool = False,
     clock: Clock | None = None,
     **opening: Any,
 ) -> None:
@@ -72,6 +73,8 @@ def setup_s3gc_plugin(
         prefix: where the admin is.
         keys: besides those of the configuration.
         authenticate: a FastAPI dependency of yours instead of keys; returns ``viewer`` or ``operator``.
+        follow: keep the registry at the changes of the sources that tell them, between cycles. Of several
+            processes that do one works, the others stand by.
         time_zone, jitter: of ``config.schedule_cron``. Cycles begin by it in whichever worker is first.
         opening: as of ``Collector.open``: sources, store, vault, gates, plugins.
 
@@ -89,6 +92,7 @@ def setup_s3gc_plugin(
         opener=lambda: Collector.open(config, clock=clock, **opening),
         schedule=None if config.schedule_cron is None else Schedule(config.schedule_cron, time_zone, jitter),
         clock=clock,
+        follow=follow,
     )
     app.include_router(_router(admin, authenticate, prefix))
     _prepare(app.routes[-1])

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from s3gc import Explanation, Plan, RestoreReport
+from s3gc.capture import CaptureState
 from s3gc.health import Health
 from s3gc.model import TrippedBreaker, VaultStats
 
@@ -60,10 +61,22 @@ def health(found: Health) -> dict[str, Any]:
                 "synced_at": clean(source.synced_at),
                 "lag": None if source.lag is None else source.lag.total_seconds(),
                 "lost": clean(source.lost),
+                "capture": _capture(source.capture),
             }
             for source in found.sources
         ],
         "waiting": [breaker(each) for each in found.waiting],
+    }
+
+
+def _capture(found: CaptureState | None) -> dict[str, Any] | None:
+    if found is None:
+        return None
+    return {
+        "ready": found.ready,
+        "findings": [clean(str(one)) for one in found.findings],
+        "lag_bytes": found.lag_bytes,
+        "held_bytes": found.held_bytes,
     }
 
 

@@ -7,7 +7,9 @@ frames that every decoder should take; so memory is bounded on both sides.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import struct
+from collections.abc import Mapping, Sequence
+from typing import TypeVar
 
 import zstandard
 
@@ -25,16 +27,21 @@ _WRITE_BYTES = 128 * 1024  # how much zstd hands over at a time: one block
 _AT_ONCE_BYTES = (
     1024 * 1024
 )  # frames of at most so many bytes of content are decoded whole if they come whole
+_TOGETHER_BYTES = 64 * 1024
+"""Contents of up to so many bytes are encoded and decoded many at a time.
+
+zstd gives Python's lock away for each call; while others want it, getting it back takes far longer than 4 KB.
+"""
+_MANY = 8  # fewer aren't worth setting it up
 _POOL_SIZE = 8  # idle contexts kept; making one costs five times the compression of 4 KB
+
+_T = TypeVar("_T")
 
 
 class _CompressStream:
     def __init__(self, pool: list[zstandard.ZstdCompressor], level: int, size: int) -> None:
         # A context serves one stream at a time, so it is taken out of the pool until flush().
-        try:
-            self._context = pool.pop()
-        except IndexError:
-            self._context = zstandard.ZstdCompressor(level=level, write_checksum=True)
+        self._context = _taken(pool) or _compressor(level)
         self._pool = pool
         self._size = size
         self._stream: zstandard.ZstdCompressionObj | None = None
@@ -59,8 +66,7 @@ class _CompressStream:
             end = b"" if self._whole else self._streaming().flush()
         except zstandard.ZstdError as error:
             raise VaultError(f"zstd was promised {self._size} bytes and got fewer: {error}") from error
-        if len(self._pool) < _POOL_SIZE:
-            self._pool.append(self._context)
+        _give_back(self._pool, self._context)
         return end
 
     def _streaming(self) -> zstandard.ZstdCompressionObj:
@@ -126,16 +132,12 @@ class _DecompressStream:
         size = self._declared()
         if size is None or not 0 < size <= _AT_ONCE_BYTES:
             return None
-        try:
-            context = self._pool.pop()
-        except IndexError:
-            context = zstandard.ZstdDecompressor(max_window_size=MAX_WINDOW_BYTES)
+        context = _taken(self._pool) or _decompressor()
         try:
             data = context.decompress(self._start, allow_extra_data=False)
         except zstandard.ZstdError:
             return None  # not whole yet, or damaged: piece by piece that shows
-        if len(self._pool) < _POOL_SIZE:
-            self._pool.append(context)
+        _give_back(self._pool, context)
         self._whole, self._start = True, b""
         return data
 
@@ -159,7 +161,7 @@ class _DecompressStream:
         if size is None:
             return False
         self._sink = _Sink(size)
-        context = zstandard.ZstdDecompressor(max_window_size=MAX_WINDOW_BYTES)
+        context = _decompressor()
         self._writer = context.stream_writer(self._sink, write_size=_WRITE_BYTES, closefd=False)  # type: ignore[arg-type]
         return True
 
@@ -200,3 +202,51 @@ class ZstdCompressor(Compressor):
 
     def decompressor(self) -> DecompressStream:
         return _DecompressStream(self._decoders)
+
+    def compress_all(self, contents: Sequence[bytes]) -> Sequence[bytes]:
+        by_level: dict[int, list[int]] = {}
+        for at, content in enumerate(contents):
+            if len(contents) < _MANY or not 0 < len(content) <= _TOGETHER_BYTES:
+                return super().compress_all(contents)
+            by_level.setdefault(self.level_for(len(content)), []).append(at)
+        made = [b""] * len(contents)
+        for level, places in by_level.items():
+            context = _taken(self._pools[level]) or _compressor(level)
+            found = context.multi_compress_to_buffer([contents[at] for at in places], threads=0)
+            _give_back(self._pools[level], context)
+            for number, at in enumerate(places):
+                made[at] = found[number].tobytes()
+        return made
+
+    def decompress_all(self, bodies: Sequence[bytes], sizes: Sequence[int]) -> Sequence[bytes]:
+        if len(bodies) < _MANY or not all(bodies) or not all(0 < size <= _TOGETHER_BYTES for size in sizes):
+            return super().decompress_all(bodies, sizes)
+        context = _taken(self._decoders) or _decompressor()
+        try:
+            found = context.multi_decompress_to_buffer(
+                list(bodies), decompressed_sizes=struct.pack(f"={len(sizes)}Q", *sizes), threads=0
+            )
+        except zstandard.ZstdError as error:
+            raise VaultCorrupt(f"zstd can't decode this: {error}") from error
+        _give_back(self._decoders, context)
+        return [found[number].tobytes() for number in range(len(found))]
+
+
+def _taken(pool: list[_T]) -> _T | None:
+    try:
+        return pool.pop()
+    except IndexError:
+        return None
+
+
+def _give_back(pool: list[_T], context: _T) -> None:
+    if len(pool) < _POOL_SIZE:
+        pool.append(context)
+
+
+def _compressor(level: int) -> zstandard.ZstdCompressor:
+    return zstandard.ZstdCompressor(level=level, write_checksum=True)
+
+
+def _decompressor() -> zstandard.ZstdDecompressor:
+    return zstandard.ZstdDecompressor(max_window_size=MAX_WINDOW_BYTES)

@@ -112,6 +112,29 @@ class CompressorContract:
             assert all(threads.map(round_trip, range(64)))
 
     @_FIXTURES
+    @given(contents=st.lists(CONTENTS, max_size=20))
+    def test_many_together_are_as_each_alone(self, compressor: Compressor, contents: list[bytes]) -> None:
+        bodies = compressor.compress_all(contents)
+        assert [decompressed(compressor, [body]) for body in bodies] == contents
+        alone = [compressed(compressor, [data]) for data in contents]
+        for some in (bodies, alone):
+            assert list(compressor.decompress_all(some, [len(data) for data in contents])) == contents
+
+    @_FIXTURES
+    @given(place=st.integers(0, 2**20), bit=st.integers(0, 7), which=st.integers(0, 11))
+    def test_damage_to_one_of_many_raises_nothing_but_vault_corrupt(
+        self, compressor: Compressor, place: int, bit: int, which: int
+    ) -> None:
+        contents = [f"content {number}".encode() * 50 for number in range(12)]
+        bodies = [bytearray(body) for body in compressor.compress_all(contents)]
+        bodies[which][place % len(bodies[which])] ^= 1 << bit
+        try:
+            out = compressor.decompress_all([bytes(b) for b in bodies], [len(data) for data in contents])
+        except VaultCorrupt:
+            return
+        assert all(isinstance(data, bytes) for data in out)
+
+    @_FIXTURES
     @given(data=st.binary(min_size=1, max_size=2000), place=st.integers(0, 2**20), bit=st.integers(0, 7))
     def test_damage_raises_nothing_but_vault_corrupt(
         self, compressor: Compressor, data: bytes, place: int, bit: int

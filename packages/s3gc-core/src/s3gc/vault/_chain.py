@@ -47,7 +47,14 @@ CREATE TRIGGER meta_no_delete BEFORE DELETE ON meta
 """
 
 COLUMNS = "seq, at, operation_id, event, key, data, previous, hash"
+ROWS_AT_ONCE = 100
+"""Rows of one INSERT: each statement gives Python's lock away, and SQLite of old takes 999 values."""
+
 INSERT = f"INSERT INTO entries ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+
+INSERT_MANY = f"INSERT INTO entries ({COLUMNS}) VALUES " + ", ".join(
+    ["(?, ?, ?, ?, ?, ?, ?, ?)"] * ROWS_AT_ONCE
+)
 
 Row = tuple[Any, ...]
 """A row of ``entries`` in the order of COLUMNS."""
@@ -129,6 +136,15 @@ def rows_of(drafts: Sequence[JournalDraft], bucket_json: str, at: str, seq: int,
         rows.append((seq, at, draft.operation_id, draft.event, draft.key, data, previous, made))
         previous = made
     return rows
+
+
+def insert(connection: sqlite3.Connection, rows: Sequence[Row]) -> None:
+    """Put rows behind the others, in this order."""
+    whole = len(rows) - len(rows) % ROWS_AT_ONCE
+    for begin in range(0, whole, ROWS_AT_ONCE):
+        some = rows[begin : begin + ROWS_AT_ONCE]
+        connection.execute(INSERT_MANY, [value for row in some for value in row])
+    connection.executemany(INSERT, rows[whole:])
 
 
 def require_draft(draft: JournalDraft) -> None:

@@ -24,7 +24,14 @@ from s3gc.vault._layout import (
     HeaderText,
 )
 from s3gc.vault._locations import index_of, location_of, parse_location
-from s3gc.vault._small_frames import SMALL_FRAME_BYTES, build, small_frame
+from s3gc.vault._small_frames import (
+    SMALL_FRAME_BYTES,
+    SmallFrame,
+    build,
+    contents_of,
+    sha256_of,
+    small_frame,
+)
 from s3gc.vault._solid import Block, fits, grouped, join, read_block, shares_of, solid_header
 from s3gc.vault.packs import PackWriter
 
@@ -105,22 +112,29 @@ class _Encoded:
 
 def encode(arrived: Arrived, codec: Compressor) -> _Encoded:
     """Compress a small object; keep its bytes as they are if that saves too little."""
+    return _encode_all([arrived], codec)[0]
+
+
+def _encode_all(some: Sequence[Arrived], codec: Compressor) -> list[_Encoded]:
+    small = [one for one in some if one.same_as is None and codec.name != "store" and one.data]
+    bodies = dict(zip(map(id, small), codec.compress_all([one.data for one in small]), strict=True))
+    return [_encoded(one, codec.name, bodies.get(id(one))) for one in some]
+
+
+def _encoded(arrived: Arrived, codec: str, body: bytes | None) -> _Encoded:
     data = arrived.data
-    sha256 = arrived.sha256 or hashlib.sha256(data).digest()
+    sha256 = arrived.sha256 or sha256_of(data)
     if arrived.same_as is not None:
         return _Encoded(arrived, SAME, b"", sha256, same_as=arrived.same_as)
-    made = _Encoded(arrived, "store", data, sha256)
-    if codec.name != "store" and data:
-        stream = codec.compressor(len(data))
-        body = stream.compress(data)
-        body += stream.flush()
-        if len(body) < RAW_ABOVE * len(data):
-            made = evolve(made, codec=codec.name, body=body)
     coded = arrived.coded
+    shrinks = body is not None and len(body) < RAW_ABOVE * len(data)
+    if coded is None:
+        return _Encoded(arrived, codec if shrinks else "store", body if shrinks and body else data, sha256)
+    plain = body if shrinks and body else data
     # What needs a library to be read again must be worth it.
-    if coded is not None and len(coded.body) < RAW_ABOVE * len(made.body):
-        made = evolve(made, codec=coded.codec, body=coded.body, requires=coded.requires)
-    return made
+    if len(coded.body) < RAW_ABOVE * len(plain):
+        return _Encoded(arrived, coded.codec, coded.body, sha256, coded.requires)
+    return _Encoded(arrived, codec if shrinks else "store", plain, sha256)
 
 
 def _twins(batch: Sequence[Arrived]) -> dict[int, int]:
@@ -237,15 +251,13 @@ class SmallPacks:
         twins = _twins(batch)
         blocks = [] if self._blocks is None else self._blocks.of(batch, twins)
         in_blocks = {at for group, _ in blocks for at in group}
-        encoded = {
-            at: _Encoded(arrived, SAME, b"", arrived.sha256) if at in twins else encode(arrived, self._codec)
-            for at, arrived in enumerate(batch)
-            if at not in in_blocks
-        }
+        encoded = {at: _Encoded(batch[at], SAME, b"", batch[at].sha256) for at in twins}
+        others = [at for at in range(len(batch)) if at not in twins and at not in in_blocks]
+        encoded |= zip(others, _encode_all([batch[at] for at in others], self._codec), strict=True)
         placed: dict[int, Placed] = {}
         with self._lock:
             end = _End(self)
-            for at, item in encoded.items():
+            for at, item in sorted(encoded.items(), key=lambda pair: pair[0]):
                 if at in twins:
                     twin = placed[twins[at]].record
                     item = evolve(item, same_as=twin.same_as or SameAs(twin.key, twin.location))
@@ -320,6 +332,7 @@ def read_back(placed: Sequence[Placed], codecs: Mapping[str, Compressor]) -> Non
         read(first.offset, length)
     else:
         read = reader_of(fd)
+    surely = _read_back_surely(read, placed, codecs)
     block: Block | None = None
     block_at = -1
     for frame in placed:
@@ -334,7 +347,7 @@ def read_back(placed: Sequence[Placed], codecs: Mapping[str, Compressor]) -> Non
                 if hashlib.sha256(block.at(record.location).data).digest() != frame.sha256:
                     raise VaultCorrupt("other bytes come out than went in")
                 continue
-            if _reads_back(read, frame, codecs):
+            if id(frame) in surely:
                 continue
             reader = FrameReader(read, frame.offset)
             if record.same_as is not None:  # those bytes were compared before; nothing is to come out here
@@ -354,21 +367,26 @@ def read_back(placed: Sequence[Placed], codecs: Mapping[str, Compressor]) -> Non
             raise VaultCorrupt(f"{what}: it is another frame")
 
 
-def _reads_back(read: Read, placed: Placed, codecs: Mapping[str, Compressor]) -> bool:
-    """Whether a small frame does, for sure: it is the one that was written, and the very bytes come out.
+def _read_back_surely(read: Read, placed: Sequence[Placed], codecs: Mapping[str, Compressor]) -> set[int]:
+    """Those of them, by id, that are the frames that were written, and the very bytes come out.
 
-    Raises:
-        VaultCorrupt: its codec can't decode it.
+    Of the others nothing is said.
     """
-    record = placed.record
-    codec = codecs.get(record.codec)
-    if codec is None or record.stored_size > SMALL_FRAME_BYTES:
-        return False
-    frame = small_frame(read(placed.offset, record.stored_size), placed.offset)
-    if frame is None or frame.digest != placed.frame_digest:
-        return False
-    data = codec.decompressor().decompress(frame.body)
-    return len(data) == record.size and hashlib.sha256(data).digest() == placed.sha256
+    by_codec: dict[str, list[tuple[Placed, SmallFrame]]] = {}
+    for one in placed:
+        record = one.record
+        if record.codec not in codecs or record.stored_size > SMALL_FRAME_BYTES:
+            continue
+        if index_of(record.location) is None:
+            frame = small_frame(read(one.offset, record.stored_size), one.offset)
+            if frame is not None and frame.digest == one.frame_digest:
+                by_codec.setdefault(record.codec, []).append((one, frame))
+    sure: set[int] = set()
+    for codec, some in by_codec.items():
+        for (one, frame), data in zip(some, contents_of([f for _, f in some], codecs[codec]), strict=True):
+            if data is not None and (len(data), frame.sha256) == (one.record.size, one.sha256):
+                sure.add(id(one))
+    return sure
 
 
 def runs(placed: Sequence[Placed]) -> list[list[Placed]]:

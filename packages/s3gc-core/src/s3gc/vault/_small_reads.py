@@ -13,6 +13,7 @@ from s3gc.vault import _fs
 from s3gc.vault._frames import Read, reader_of, whole_record
 from s3gc.vault._locations import index_of, parse_location
 from s3gc.vault._pack_files import opened_pack
+from s3gc.vault._small_frames import SMALL_FRAME_BYTES, SmallFrame, contents_of, frame_of_record
 from s3gc.vault._solid import Block, read_block
 
 FRAME_EXTRA_BYTES = 2 * 1024 * 1024
@@ -87,13 +88,28 @@ def _take(
     codecs: Mapping[str, Compressor],
     found: dict[str, bytes],
 ) -> None:
+    frames: dict[str, list[tuple[int, BackupRecord, SmallFrame]]] = {}
     block: Block | None = None
     for offset, length, record in stretch:
         with contextlib.suppress(VaultError):
             if index_of(record.location) is None:
-                found[record.key] = b"".join(whole_record(read, offset, record, bucket, codecs))
+                frame = None
+                if length <= SMALL_FRAME_BYTES and record.codec in codecs:
+                    frame = frame_of_record(read(offset, length), offset, record, bucket)
+                if frame is None:
+                    found[record.key] = b"".join(whole_record(read, offset, record, bucket, codecs))
+                else:
+                    frames.setdefault(record.codec, []).append((offset, record, frame))
                 continue
             if block is None or (block.offset, block.length) != (offset, length):
                 block = None
                 block = read_block(read, record.location, codecs)
             found[record.key] = block.at(record.location).of(record, bucket)
+    for codec, some in frames.items():
+        contents = contents_of([frame for _, _, frame in some], codecs[codec])
+        for (offset, record, _), data in zip(some, contents, strict=True):
+            if data is not None:
+                found[record.key] = data
+                continue
+            with contextlib.suppress(VaultError):
+                found[record.key] = b"".join(whole_record(read, offset, record, bucket, codecs))

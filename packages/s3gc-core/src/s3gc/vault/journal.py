@@ -29,11 +29,11 @@ from s3gc.vault._chain import (
     APPLICATION_ID,
     COLUMNS,
     FORMAT,
-    INSERT,
     SCHEMA,
     Row,
     entry_of,
     genesis,
+    insert,
     require_draft,
     rows_of,
 )
@@ -234,7 +234,7 @@ class SqliteJournal(Journal):
                 self._refusal = f"the journal ends at {before.seq} and ended at {self._last.seq} before"
                 raise self._refused()
             rows = rows_of(drafts, self._bucket_json, at, before.seq, before.hash)
-            self._writer.executemany(INSERT, rows)
+            insert(self._writer, rows)
             self._writer.execute("COMMIT")
         except BaseException:
             if self._writer.in_transaction:
