@@ -14,7 +14,7 @@ import asyncio
 import random
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -47,7 +47,7 @@ CREATE PUBLICATION s3gc FOR TABLE files, parts, whole, named WITH (publish_via_p
 CREATE TABLE elsewhere (v text);
 """
 
-DDL: list[tuple[bool, str]] = [  # whether it is a gap that must be told, and the statements
+DDL: list[tuple[bool, str]] = [  # whether it is, or may look like, a gap that must be told; the statements
     (False, "ALTER TABLE files ADD extra int DEFAULT 7; ALTER TABLE files DROP extra"),
     (False, "CREATE INDEX ON whole (path); ANALYZE whole"),
     (True, "ALTER TABLE files ALTER path TYPE text USING 'rewritten/' || path"),
@@ -57,8 +57,8 @@ DDL: list[tuple[bool, str]] = [  # whether it is a gap that must be told, and th
     (False, "CREATE TABLE made PARTITION OF parts FOR VALUES FROM (200) TO (300)"),
     (False, "DROP TABLE made; CREATE TABLE made PARTITION OF parts FOR VALUES FROM (200) TO (300)"),
     (False, "DROP TABLE made"),
-    (False, "BEGIN; CREATE TABLE empty (LIKE parts INCLUDING ALL); ALTER TABLE parts ATTACH PARTITION empty FOR VALUES FROM (300) TO (400); COMMIT"),
-    (False, "ALTER TABLE parts DETACH PARTITION empty CONCURRENTLY; DROP TABLE empty"),
+    (True, "BEGIN; CREATE TABLE empty (LIKE parts INCLUDING ALL); ALTER TABLE parts ATTACH PARTITION empty FOR VALUES FROM (300) TO (400); COMMIT"),
+    (True, "ALTER TABLE parts DETACH PARTITION empty CONCURRENTLY; DROP TABLE empty"),
     (True, "ALTER TABLE parts DETACH PARTITION parts_1; UPDATE parts_1 SET path = 'away/' || id || random(); ALTER TABLE parts ATTACH PARTITION parts_1 FOR VALUES FROM (50) TO (100)"),
     (True, "ALTER PUBLICATION s3gc DROP TABLE named; INSERT INTO named SELECT 900000 + n, 'gap ' || n || random(), 'gap/' || n || random() FROM generate_series(1, 5) n; ALTER PUBLICATION s3gc ADD TABLE named"),
     (True, "DROP TABLE whole; CREATE TABLE whole (id int PRIMARY KEY, path text, doc text); ALTER TABLE whole ALTER doc SET STORAGE EXTERNAL, REPLICA IDENTITY FULL; ALTER PUBLICATION s3gc ADD TABLE whole"),
@@ -66,13 +66,19 @@ DDL: list[tuple[bool, str]] = [  # whether it is a gap that must be told, and th
 
 
 class Torture:
-    """One run. ``counts`` tells what was done."""
+    """One run. ``counts`` tells what was done. What is PostgreSQL's can be had otherwise by a subclass."""
+
+    refused: tuple[type[Exception], ...] = REFUSED
+    schema: Sequence[str] = (SCHEMA,)
+    ddl = DDL
+    patience = "SET lock_timeout = '5s'"  # of DDL
+    tables = TABLES
 
     def __init__(self, server: Server, seconds: float, seed: int) -> None:
         self._server = server
         self._end = time.monotonic() + seconds
         self._random = random.Random(seed)
-        self._url = f"postgresql://s3gc_admin:{server.password}@127.0.0.1:{server.port}/postgres"
+        self._url = self._address()
         self._quiet = asyncio.Lock()  # held while nobody may write
         self._writing: set[int] = set()
         self._still = asyncio.Event()
@@ -85,7 +91,13 @@ class Torture:
         self.position = Position("", "")
         self.rows = Rows([])
 
-    def _open(self) -> PostgresCdcSource:
+    def _address(self) -> str:
+        return f"postgresql://s3gc_admin:{self._server.password}@127.0.0.1:{self._server.port}/postgres"
+
+    async def _connect(self) -> Any:
+        return await asyncpg.connect(self._url, timeout=5)
+
+    def _open(self) -> Any:
         source = PostgresCdcSource(
             self._url, TABLES, RESOLVER, slot="s3gc_torture", publication="s3gc", chunk_rows=50,
             patience=timedelta(seconds=60),
@@ -98,8 +110,9 @@ class Torture:
         return time.monotonic() < self._end
 
     async def run(self) -> None:
-        connection = await asyncpg.connect(self._url)
-        await connection.execute(SCHEMA)
+        connection = await self._connect()
+        for statement in self.schema:
+            await connection.execute(statement)
         await connection.close()
         writers = [asyncio.create_task(self._writer(n)) for n in range(WRITERS)]
         others = [asyncio.create_task(self._ddl()), asyncio.create_task(self._restart())]
@@ -284,9 +297,9 @@ class Torture:
                 self._writing.add(number)
             try:
                 if connection is None or connection.is_closed():
-                    connection = await asyncpg.connect(self._url, timeout=5)
+                    connection = await self._connect()
                 await self._transaction(connection)
-            except REFUSED as error:
+            except self.refused as error:
                 self.counts[f"refused: {type(error).__name__}"] += 1
                 if connection is not None:
                     connection.terminate()
@@ -364,19 +377,19 @@ class Torture:
     async def _ddl(self) -> None:
         while self.going_on:
             await asyncio.sleep(2 + self._random.random() * 10)
-            gap, statements = self._random.choice(DDL)
+            gap, statements = self._random.choice(self.ddl)
             async with self._quiet:
                 self._writing.add(-1)
             try:
-                connection = await asyncpg.connect(self._url, timeout=5)
-                await connection.execute("SET lock_timeout = '5s'")
+                connection = await self._connect()
+                await connection.execute(self.patience)
                 if gap:
                     self._gap = True
                 for statement in statements.split(";"):
                     await connection.execute(statement)
                 self.counts["ddl"] += 1
                 await connection.close()
-            except REFUSED as error:
+            except self.refused as error:
                 self.counts[f"ddl refused: {type(error).__name__}"] += 1
                 await self._mend()
             finally:

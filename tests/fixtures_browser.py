@@ -24,7 +24,7 @@ def _program(*names: str) -> str:
 
 
 @contextmanager
-def browser(*, size: tuple[int, int] = DESKTOP, dark: bool = False) -> Iterator[Chrome]:
+def browser() -> Iterator[Chrome]:
     """A browser of its own, without a profile, that talks to nobody but the page."""
     options = ChromeOptions()
     options.binary_location = _program("chromium", "chromium-browser", "google-chrome")
@@ -43,12 +43,17 @@ def browser(*, size: tuple[int, int] = DESKTOP, dark: bool = False) -> Iterator[
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     driver = Chrome(options=options, service=ChromeService(_program("chromedriver")))
     try:
-        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
-        driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [scheme]})
-        width, height = size
-        metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
-        driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
         driver.set_page_load_timeout(60)
         yield driver
     finally:
         driver.quit()
+
+
+def look(driver: Chrome, size: tuple[int, int], *, dark: bool) -> None:
+    """Of this size, and light or dark; at once, for a colour on its way to another one has any contrast."""
+    scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+    still = {"name": "prefers-reduced-motion", "value": "reduce"}
+    driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [scheme, still]})
+    width, height = size
+    metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
+    driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)

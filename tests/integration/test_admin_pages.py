@@ -134,6 +134,9 @@ async def test_a_story_by_forms_alone(site: Site) -> None:
         assert set(site.place.objects()) == KEPT
         page = (await client.get(f"{UI}/operations/{operation_id}")).text
         assert "images/1.jpg" in page
+        freed = sum(len(FILES[key]) for key in ORPHANS)
+        overview = re.sub(r"\s+", " ", (await client.get(UI)).text)
+        assert f"<dt>Reclaimed</dt><dd>{freed} bytes</dd>" in overview
         assert "no row of any source names it" in page
         fields = {"csrf": await token(client), "what": "operation", "value": operation_id}
         preview = await client.post(f"{UI}/restore", data=fields)

@@ -12,6 +12,8 @@ import pytest
 from fixtures_admin import AS_VIEWER, BASE, Site, client_of, finished, run
 from fixtures_cli import FILES, KEPT, ORPHANS
 from s3gc import Collector
+from s3gc.clock import SystemClock
+from s3gc.testing.fakes import FakeStore
 from s3gc_fastapi import _upkeep
 
 pytestmark = pytest.mark.anyio
@@ -229,3 +231,42 @@ async def test_what_keeps_a_check_from_being_done_is_told(
         assert (answer.status_code, answer.json()["error"]["type"]) == (409, "held")
         refused = await client.post(f"{BASE}/drill", headers=AS_VIEWER)
         assert refused.status_code == 403
+
+
+HOSTILE = [
+    "../evil",
+    "../../evil",
+    "a/../../evil",
+    "/evil",
+    "//evil",
+    "a//b",
+    ".",
+    "..",
+    "a/",
+    "-rf",
+    "<b>.txt",
+]
+
+
+async def test_no_key_leads_out_of_the_place(site: Site, other: Path) -> None:
+    """Keys that a bucket can hold, brought into a folder: what can be no file is told and not written."""
+    store = FakeStore(SystemClock(), "hostile")
+    store.upload("images/11.jpg", b"live")
+    for key in HOSTILE:
+        store.upload(key, key.encode())
+    before = {path: path.read_bytes() for path in site.folder.rglob("*evil*")}
+    config = site.config(restore_targets=[other.as_uri()])
+    async with client_of(site.app(config=config, store=store)) as client:
+        operation_id = await run(client)
+        assert set(store.contents()) == {"images/11.jpg"}
+        query = {"into": other.as_uri(), "dry_run": "false"}
+        done = (await client.post(f"{BASE}/restore/{operation_id}", params=query)).json()
+        assert done["restored"] + done["errors"] == len(HOSTILE)
+        assert set(done["restored_keys"]) >= {"-rf", "<b>.txt"}
+        assert set(done["error_keys"]) >= {key for key in HOSTILE if ".." in key or key.startswith("/")}
+        assert found_in(other) == {key: key.encode() for key in done["restored_keys"]}
+        assert {path: path.read_bytes() for path in site.folder.rglob("*evil*")} == before
+        assert not list(site.folder.parent.glob("evil"))
+        back = (await client.post(f"{BASE}/restore/{operation_id}?dry_run=false")).json()
+        assert back["restored"] == len(HOSTILE), "into the bucket itself they come back, each as it was"
+        assert all(store.contents()[key] == key.encode() for key in HOSTILE)

@@ -23,6 +23,7 @@ def anyio_backend() -> str:
 
 
 COLUMNS = {
+    "years": ("year", [1901, 2155, 0]),  # before the integers, for it counts among them
     "tiny": ("tinyint", [-128, 127]),
     "tiny_u": ("tinyint unsigned", [255]),
     "small": ("smallint", [-32768, 32767]),
@@ -55,7 +56,6 @@ COLUMNS = {
     "clock_2": ("time(2)", ["-12:34:56.07"]),
     "clock_3": ("time(3)", ["-12:34:56.789", "00:00:00.001"]),
     "clock_6": ("time(6)", ["-838:59:58.999999", "-00:00:00.000001"]),
-    "years": ("year", [1901, 2155, 0]),
     "bits": ("bit(11)", [0b10000000001]),
     "bits_64": ("bit(64)", [2**64 - 1]),
     "bits_8": ("bit(8)", [129]),

@@ -69,6 +69,7 @@ async def test_the_private_names_of_aiomysql_are_what_they_were(mariadb_url: str
     """A canary: should a new aiomysql fail here, ``connection.py`` has to follow."""
     plain = await aiomysql.connect(**settings(mariadb_url))
     try:
+        assert inspect.iscoroutinefunction(plain._connect)
         assert list(inspect.signature(plain._execute_command).parameters) == ["command", "sql"]
         assert inspect.iscoroutinefunction(plain._execute_command)
         assert inspect.iscoroutinefunction(plain._read_packet)
@@ -103,6 +104,31 @@ async def test_a_server_that_isnt_there(mariadb_url: str) -> None:
     assert error.value.code == 1045
 
 
+@pytest.mark.parametrize("way", ["late", "cancelled"])
+async def test_a_server_that_says_nothing_is_left_and_no_connection_stays_open(way: str) -> None:
+    left = asyncio.Event()
+
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        left.set()
+        writer.close()
+
+    server = await asyncio.start_server(silent, "127.0.0.1", 0)
+    async with server:
+        at = {"host": "127.0.0.1", "port": server.sockets[0].getsockname()[1], "user": "u", "password": "p"}
+        if way == "late":
+            with pytest.raises(ConnectionLost, match="didn't answer"):
+                await BinlogStream.connect(at, timeout=0.1)
+        else:
+            connecting = asyncio.create_task(BinlogStream.connect(at, timeout=60))
+            await asyncio.sleep(0.1)
+            connecting.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await connecting
+        async with asyncio.timeout(30):
+            await left.wait()
+
+
 async def test_from_a_gtid_and_from_a_file(mariadb_url: str) -> None:
     async with session(mariadb_url) as run:
         await run("CREATE TABLE t (id int PRIMARY KEY)")
@@ -113,6 +139,7 @@ async def test_from_a_gtid_and_from_a_file(mariadb_url: str) -> None:
         found = await events(mariadb_url, begin)
         assert isinstance(found[0], Rotate)
         assert isinstance(found[1], Format)
+        assert found[1].checksum  # a server leaves it out for readers that don't ask
         assert [event.rows for event in found if isinstance(event, Rows)] == [[(1,)]]
         assert len([event for event in found if isinstance(event, MariadbGtid)]) == 1
 
@@ -535,7 +562,7 @@ async def test_events_are_acknowledged_when_the_server_asks(other_server: tuple[
         await stream.close()
 
 
-async def test_a_server_that_doesnt_ask_sends_plain_events(mariadb_url: str) -> None:
+async def test_a_server_whose_semi_sync_is_off(mariadb_url: str) -> None:
     start = await now(mariadb_url)
     async with session(mariadb_url) as run:
         await run("CREATE TABLE t (id int PRIMARY KEY)")

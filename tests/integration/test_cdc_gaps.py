@@ -16,11 +16,15 @@ from datetime import timedelta
 import anyio
 import asyncpg
 import pytest
+from attrs import evolve
 
 from cdc_world import App, Kept
 from fixtures_databases import Server, postgres_server, postgres_url, run_postgres
-from s3gc.errors import PositionLost, SourceError
+from s3gc.errors import PositionLost, Reconfigured, SourceError
+from s3gc.testing.source_contract import Rows, scanned
 from s3gc_cdc_postgres import _follow
+from s3gc_cdc_postgres.position import Committed, Told
+from s3gc_cdc_postgres.position import Place as Where
 
 __all__ = ["postgres_server", "postgres_url"]
 
@@ -108,12 +112,25 @@ SILENT: dict[str, tuple[Sequence[str], str]] = {
 
 
 async def test_a_column_list_keeps_tracked_columns_from_being_altered(app: App) -> None:
-    """PostgreSQL's own rule, which the documentation warns of. Publications of whole tables are taken, too."""
+    """PostgreSQL's own rule, which the documentation warns of. What to run around a migration is told."""
     kept = await app.follow(TABLES)
-    for statement in ("ALTER TABLE one ALTER path TYPE varchar(99)", "ALTER TABLE one DROP path"):
+    migration = ("ALTER TABLE one ALTER path TYPE varchar(99)", "ALTER TABLE two DROP path")
+    for statement in migration:
         with pytest.raises(asyncpg.PostgresError, match="publication"):
             await app.run(statement)
     assert await kept.agrees() == {"a", "b", "z"}
+    told = (await kept.source.capture_state()).details["to alter or drop a listed column"]
+    before, between, after = told.split("; ")
+    assert between == "the migration"
+    await app.run(before, migration[0], after)
+    await lost(kept, "table one was altered")
+    assert "to alter or drop a listed column" in (await kept.source.capture_state()).details
+
+
+async def test_whole_tables_need_nothing_around_a_migration(app: App) -> None:
+    await app.run("CREATE PUBLICATION s3gc FOR TABLE one, two WITH (publish_via_partition_root = true)")
+    kept = await app.follow(TABLES)
+    assert "to alter or drop a listed column" not in (await kept.source.capture_state()).details
 
 
 @pytest.mark.parametrize("case", sorted(SILENT))
@@ -465,18 +482,53 @@ async def test_a_slot_that_waits_for_writers_names_them(app: App) -> None:
     await source.begin()
 
 
-async def test_a_position_of_another_configuration(app: App) -> None:
-    kept = await app.follow(TABLES)
+@pytest.mark.parametrize("followed", [False, True])
+async def test_another_configuration_alone_is_no_gap(app: App, followed: bool) -> None:
+    """The position's own transaction, or the beginning's message, is shown by the slot: the very history."""
+    kept = Kept(app, app.source(TABLES))
+    kept.position = await kept.source.begin()
+    kept.rows = Rows(await scanned(kept.source))
+    if followed:
+        await app.run("INSERT INTO one VALUES (3, 'c')")
+        await kept.follow()
+        await kept.release()
     await kept.source.aclose()
-    for change in ({"tables": {"one": ["path"]}}, {"tables": {"one": ["path", "note"], "two": ["path"]}}):
-        later = Kept(app, app.source(change["tables"]))
+    await app.run("INSERT INTO one VALUES (4, 'd')")
+    for change in (
+        {"tables": {"one": ["path"]}},
+        {"tables": {"one": ["path", "note"], "two": ["path"]}},
+        {"tables": TABLES, "resolver_settings": "another base URL"},
+    ):
+        later = Kept(app, app.source(**change))  # type: ignore[arg-type]
         later.position = kept.position
-        with pytest.raises(PositionLost, match="the configuration of the tracked tables changed"):
+        with pytest.raises(Reconfigured, match="the configuration of the tracked tables changed"):
             await later.follow()
         await later.source.aclose()
-    later = Kept(app, app.source(TABLES, resolver_settings="another base URL"))
+    await later.begin()
+    await later.agrees()
+
+
+@pytest.mark.parametrize("followed", [False, True])
+async def test_another_configuration_hides_no_gap(app: App, followed: bool) -> None:
+    """Of a position that this history never had, nobody says that all else is as it was."""
+    kept = await app.follow(TABLES)
+    await app.run("INSERT INTO one VALUES (3, 'c')")
+    await kept.follow()
+    await kept.source.aclose()
+    place = Where.read(kept.position)
+    proof = Committed(4711, 1) if followed else Told("0" * 32, place.lsn)
+    later = Kept(app, app.source({"one": ["path"]}))
+    later.position = evolve(place, proof=proof).position(later.source.name)
+    with pytest.raises(PositionLost, match=r"another transaction now|another history") as error:
+        await later.follow()
+    assert not isinstance(error.value, Reconfigured)
+    await later.source.aclose()
+    await app.run(f"SELECT pg_drop_replication_slot('s3gc_{app.name}')")
+    later = Kept(app, app.source({"one": ["path"]}))
     later.position = kept.position
-    await lost(later, "the configuration of the tracked tables changed")
+    with pytest.raises(PositionLost, match="is gone") as error:
+        await later.follow()
+    assert not isinstance(error.value, Reconfigured)
 
 
 async def test_a_cancelled_reader_can_go_on(app: App) -> None:

@@ -306,15 +306,33 @@ def test_optional_metadata_that_dont_fit(more: bytes, text_: str) -> None:
         decoded(b.table_map(FILES, more=more))
 
 
-def test_a_multi_valued_index_is_refused() -> None:
-    """``MYSQL_TYPE_TYPED_ARRAY``: a hidden column whose bytes aren't described."""
-    with pytest.raises(BinlogError, match="multi-valued index"):
-        decoded(b.table_map([*FILES, Field("hidden", T.TYPED_ARRAY, b"\x08")]))
+@pytest.mark.parametrize(
+    ("field", "text_"),
+    [
+        # MYSQL_TYPE_TYPED_ARRAY: a hidden column whose bytes aren't described
+        (Field("hidden", T.TYPED_ARRAY, b"\x08"), "shop.files: .*multi-valued index"),
+        (Field("new", 243), "shop.files: .*type 243"),
+    ],
+)
+def test_a_column_that_cant_be_measured_matters_to_those_who_ask_for_the_table(
+    field: Field, text_: str
+) -> None:
+    packets = (b.table_map([*FILES, field]), rows(30, 4, [image([int32(1), None, None, b"?"])]))
+    with pytest.raises(BinlogError, match=text_):
+        decoded(*packets)
+    [found] = decoded(*packets, projection=lambda table: None)
+    assert isinstance(found, TableMap)
+    assert (found.table.database, found.table.name, found.table.columns) == ("shop", "files", ())
 
 
-def test_a_type_of_column_that_isnt_known() -> None:
-    with pytest.raises(BinlogError, match="type 243"):
-        decoded(b.table_map([Field("new", 243)]))
+def test_members_that_cant_be_decoded_matter_to_those_who_ask_for_them() -> None:
+    fields = [integer("id"), enum("e", "x", collation=97)]
+    packets = (b.table_map(fields), rows(30, 2, [image([int32(1), b"\1"])]))
+    with pytest.raises(BinlogError, match=r"column e: .*collation 97"):
+        decoded(*packets)
+    insert = decoded(*packets, projection=lambda table: [0])[1]
+    assert isinstance(insert, Insert)
+    assert insert.rows == [(1,)]
 
 
 # ----------------------------------------------------------------------------------------- values
@@ -541,6 +559,12 @@ def test_other_types_inside_json(kind: int, raw: bytes, expected: str) -> None:
 def test_json_that_isnt_any(raw: bytes) -> None:
     with pytest.raises((ValueError, struct.error)):
         json_text(raw)
+
+
+def test_json_that_holds_itself_is_not_followed() -> None:
+    """Two such members would be read 2 ** 100 times before they are too deep."""
+    with pytest.raises(ValueError, match="its own head"):
+        json_text(b"\x02\x01\x00\x07\x00\x02\x00\x00")
 
 
 def test_json_too_deep() -> None:

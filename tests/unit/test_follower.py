@@ -14,7 +14,7 @@ import pytest
 
 from fixtures_kernel import DAY, FREE, HOUR, LIVE, Bench, Following, anyio_backend, bench, held_by, since  # noqa: F401
 from s3gc import Safety, following, turns
-from s3gc.errors import ConfigError, LeaseHeld, PositionLost, SourceError
+from s3gc.errors import ConfigError, LeaseHeld, PositionLost, Reconfigured, SourceError
 from s3gc.model import ChangeBatch, Position
 from s3gc.testing.fakes import FakeClock
 
@@ -494,3 +494,26 @@ async def test_a_loss_of_the_last_moment_is_no_end(bench: Bench) -> None:
 
             await until(lost)
         assert ("position_lost", "following") in held_by(await gc.plan())
+
+
+async def test_a_follower_of_another_configuration_leaves_the_registry_alone(bench: Bench) -> None:
+    """A process that runs on with an old one must not throw away what the new one has read."""
+
+    class Old(Following):
+        old = True
+
+        async def tip(self, after: Position, timeout: timedelta) -> Position | None:
+            if self.old:
+                raise Reconfigured("the tables are others")
+            return await super().tip(after, timeout)
+
+    source = Old(bench.clock)
+    source.write("1", LIVE)
+    async with bench.open(source, mode="dry_run") as gc:
+        await gc.plan()
+        with Events(gc) as events:
+            async with followed(gc):
+                await until(lambda: bool(events.of("follow_waits")))
+        assert "another configuration" in events.of("follow_waits")[0]["reason"]
+        state = await gc._parts.registry.references.state("following")
+        assert (state.followed, state.lost) == (True, None)

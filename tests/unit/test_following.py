@@ -14,7 +14,7 @@ from attrs import evolve
 
 from fixtures_kernel import FREE, LIVE, Bench, Following, Scanned, anyio_backend, bench, held_by  # noqa: F401
 from s3gc import Safety
-from s3gc.errors import CycleHeld, SourceError
+from s3gc.errors import CycleHeld, Reconfigured, SourceError
 from s3gc.model import ChangeBatch, Column, ColumnCount, Position, ScanBatch
 from s3gc.testing.fakes import FakeClock, FakeFollowingSource
 from s3gc.testing.source_contract import Place, SourceContract, found, scanned
@@ -682,3 +682,35 @@ async def test_a_batch_of_changes_reads_no_more_than_it_changes(bench: Bench) ->
         }
         assert len(plans) > 5
         assert not [plan for plan in plans if plan[1].startswith(("SCAN r", "SCAN refs", "SCAN touched"))]
+
+
+async def test_another_configuration_is_read_anew_and_holds_nothing(bench: Bench) -> None:
+    """Every grace begins anew: what was free by the old configuration may have been referenced by the new."""
+
+    class Configured(Following):
+        changed = False
+
+        async def changes(self, after: Position, until: Position) -> AsyncIterator[ChangeBatch]:
+            if self.changed:
+                self.changed = False
+                raise Reconfigured("the tables are others")
+            async for batch in super().changes(after, until):
+                yield batch
+
+    source = Configured(bench.clock)
+    source.write("1", LIVE)
+    told: list[Any] = []
+    async with bench.open(source, safety=Safety.none().but(grace=timedelta(days=3))) as gc:
+        await gc.plan()
+        bench.clock.advance(timedelta(days=4))
+        source.changed = True
+        source.asked.clear()
+        with gc.watching(
+            lambda event, data: told.append(data["reason"]) if event == "source_scanned_again" else None
+        ):
+            plan = await gc.plan()
+        assert (held_by(plan), len(plan)) == ([], 0)
+        assert told == ["the tables are others"]
+        assert source.asked[-3:] == ["begin", "scan", "changes"]
+        bench.clock.advance(timedelta(days=3))
+        assert len(await gc.plan()) == 3

@@ -12,6 +12,7 @@ from s3gc import Reference
 from s3gc.abc import ReferenceSource
 from s3gc.errors import CycleHeld, LeaseHeld, SourceError
 from s3gc.missing import Missing
+from s3gc.reading import likely
 
 pytestmark = pytest.mark.anyio
 
@@ -141,3 +142,19 @@ async def test_a_followed_source_is_not_disturbed(bench: Bench) -> None:
         await gc.plan()
     assert bench.source.asked == ["changes"]
     assert isinstance(bench.source, Following)
+
+
+async def test_a_row_that_names_a_folder_need_not_name_an_object_of_that_name(bench: Bench) -> None:
+    source = Told(
+        Reference("albums/1", "t", "1", "folder"),
+        Reference("albums/1/", "t", "1", "folder", prefix=True),
+        Reference("gone", "t", "1", "file"),
+        Reference("albums/2", "t", "2", "folder"),
+        Reference("albums/2/", "t", "2", "folder", prefix=True),
+    )
+    assert [(one.column, one.row_id) for one in await missing(bench, source)] == [("file", "1")]
+
+
+def test_of_a_values_readings_the_likely_ones_come_first() -> None:
+    keys = ["x", "camera", "raw/r1.dng", "s3://b/raw/r1.dng", "/"]
+    assert sorted(keys, key=likely)[:2] == ["raw/r1.dng", "s3://b/raw/r1.dng"]

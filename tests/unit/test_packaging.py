@@ -131,6 +131,25 @@ def test_the_pinned_versions_suit_the_packages(name: str, folder: Path, all_extr
                 assert requirement.specifier.contains(version), (requirement, version)
 
 
+def test_every_dependency_has_a_lowest_version_that_is_below_the_tested_one() -> None:
+    """`.ci/lowest` installs exactly these."""
+    told = subprocess.run(
+        [sys.executable, ROOT / "scripts" / "lowest"], capture_output=True, text=True, check=True
+    ).stdout
+    lowest = dict(line.split("==") for line in told.splitlines())
+    tested = pins("constraints.txt")
+    external = {
+        canonicalize_name(one.name)
+        for folder in PACKAGES
+        for one in requirements(folder)
+        if one.name not in OWN
+    }
+    assert set(lowest) == external
+    for name, version in lowest.items():
+        for _, newest in tested[name]:
+            assert Version(version) <= newest, name
+
+
 # ---------------------------------------------------------------------------------------------- wheels
 
 
@@ -244,8 +263,8 @@ def test_without_venv_and_apt_the_set_up_says_so_in_one_line(tmp_path: Path) -> 
     assert "missing: python3-venv" in done.stderr
 
 
-@pytest.mark.parametrize("name", ["scripts/setup", "scripts/lock", ".ci/run"])
+@pytest.mark.parametrize("name", ["scripts/setup", "scripts/lock", ".ci/run", ".ci/lowest"])
 def test_scripts_can_be_run(name: str) -> None:
     assert os.access(ROOT / name, os.X_OK)
-    shell = "bash" if name == ".ci/run" else "sh"
+    shell = "bash" if name.startswith(".ci/") else "sh"
     subprocess.run([shell, "-n", ROOT / name], check=True)

@@ -186,6 +186,8 @@ def _fixed(column: Column) -> Callable[[bytes], Value]:
 def _choice(column: Column) -> Callable[[bytes], Value]:
     members = column.members
     if members is None:
+        if column.collation is not None:
+            decoder(column.collation)
         raise ValueError(
             "the log doesn't have the members of an ENUM or SET: set binlog_row_metadata = FULL on the server"
         )

@@ -191,6 +191,11 @@ class Follower:
                     if change.row_id in found:
                         changes[one.change] = evolve(change, references=found[change.row_id], columns=None)
 
+    async def forget(self) -> None:
+        """End the stream; what was told was of a history that may be gone."""
+        await self.close()
+        self._after = self._until = None
+
     async def close(self) -> None:
         """End the stream. A later one begins with the last batch that was told."""
         stream, self._stream = self._stream, None

@@ -70,6 +70,17 @@ def parse_table(body: bytes, *, mariadb: bool) -> Table:
     return Table(database, name, columns, _key(optional, count), flags)
 
 
+def parse_names(body: bytes) -> Table:
+    """The same without columns.
+
+    Raises:
+        ValueError, IndexError: it isn't a table map.
+    """
+    database, at = _name(body, 2)
+    name, _ = _name(body, at)
+    return Table(database, name, (), None, body[0] | body[1] << 8)
+
+
 def _name(body: bytes, at: int) -> tuple[str, int]:
     """A name: its length, itself, a zero."""
     raw, at = packed_piece(body, at)
@@ -157,10 +168,14 @@ def _columns(
         )
 
 
-def _texts(raw: Sequence[bytes], collation: int | None) -> tuple[str, ...]:
-    if collation is None or collation == BINARY:
-        return tuple(one.decode() for one in raw)
-    read: Callable[[bytes], str] = decoder(collation)
+def _texts(raw: Sequence[bytes], collation: int | None) -> tuple[str, ...] | None:
+    """The members; ``None`` when nothing can decode them, which is an error once they are asked for."""
+    read: Callable[[bytes], str] = bytes.decode
+    if collation is not None and collation != BINARY:
+        try:
+            read = decoder(collation)
+        except ValueError:
+            return None
     return tuple(read(one) for one in raw)
 
 

@@ -15,7 +15,7 @@ from s3gc_cdc_mysql._bytes import bits, packed, piece
 from s3gc_cdc_mysql._compression import inflate_maria, inside, payload_events
 from s3gc_cdc_mysql._control import PARSERS
 from s3gc_cdc_mysql._rows import ReadRow, row_reader
-from s3gc_cdc_mysql._tables import parse_table
+from s3gc_cdc_mysql._tables import parse_names, parse_table
 from s3gc_cdc_mysql.events import (
     BinlogError,
     Delete,
@@ -160,9 +160,10 @@ class Decoder:
             raise ValueError("its checksum is wrong: it is damaged")
         name = server.rstrip(b"\0").decode()
         self._checksum = bool(kind)
-        self._mariadb = "mariadb" in name.lower()
         self._known.clear()
-        self._cache.clear()
+        if self._mariadb != ("mariadb" in name.lower()):
+            self._mariadb = not self._mariadb
+            self._cache.clear()
         return Format(header, name, version, created, self._checksum)
 
     # ------------------------------------------------------------------ rows
@@ -172,8 +173,10 @@ class Decoder:
         text = body[6:]
         known = self._cache.get(text)
         if known is None:
-            table = parse_table(text, mariadb=self._mariadb)
+            table, problem = self._table(text)
             chosen = self._projection(table)
+            if chosen is not None and problem is not None:
+                raise ValueError(f"{table.database}.{table.name}: {problem}") from problem
             if chosen is not None and any(not 0 <= column < len(table.columns) for column in chosen):
                 raise ValueError(f"{table.database}.{table.name} hasn't all the columns that are asked for")
             known = _Known(table, None if chosen is None else tuple(sorted(set(chosen))))
@@ -182,6 +185,13 @@ class Decoder:
             self._cache[text] = known
         self._known[number] = known
         return TableMap(header, number, known.table)
+
+    def _table(self, text: bytes) -> tuple[Table, ValueError | None]:
+        """A table, without its columns if they can't be read: that matters to those only who ask for it."""
+        try:
+            return parse_table(text, mariadb=self._mariadb), None
+        except ValueError as error:
+            return parse_names(text), error
 
     def _rows(self, header: Header, body: bytes) -> Iterable[Event]:
         does, version, compressed = _ROWS[header.type]

@@ -1,7 +1,8 @@
 """The stream of a binary log, over a connection that aiomysql has opened.
 
 aiomysql speaks no replication, but it opens connections of every kind (TLS, sockets, all ways to log in).
-Its private names that are used here: ``_execute_command`` and ``_read_packet`` for commands that it hasn't,
+Its private names that are used here: ``_connect``, to close what is cancelled in the middle of it,
+``_execute_command`` and ``_read_packet`` for commands that it hasn't,
 ``_reader`` for what comes then, ``_writer`` for acknowledgements and to see that TLS was not left out,
 ``_next_seq_id`` for the numbers of packets. A test stands guard over them.
 """
@@ -44,6 +45,9 @@ __all__ = [
 
 READ_BYTES: Final = 256 * 1024
 """Most bytes that are taken from the network at a time."""
+
+QUIET_SECONDS: Final = 30.0
+"""A connection may be silent for so long: MariaDB sends nothing while it looks for a GTID in a large file."""
 
 WRITE_TIMEOUT: Final = 86_400
 """Seconds that the server waits for a reader that is busy (``net_write_timeout``, a minute by itself)."""
@@ -96,13 +100,19 @@ class BinlogStream:
             SourceError: TLS was asked for, and the server has none.
         """
         settings = {"charset": "utf8mb4", "autocommit": True, **settings}
+        # Not aiomysql.connect(), which leaves the connection open when it is cancelled.
+        connection = aiomysql.Connection(**settings)
         try:
             async with asyncio.timeout(timeout):
-                connection = await aiomysql.connect(**settings)
-        except aiomysql.OperationalError as error:
+                await connection._connect()
+        except aiomysql.Error as error:
             raise translated(error) from error
         except TimeoutError as error:
+            connection.close()
             raise ConnectionLost(f"the server didn't answer within {timeout:g} seconds") from error
+        except BaseException:
+            connection.close()
+            raise
         if isinstance(settings.get("ssl"), ssl.SSLContext) and not _encrypted(connection):
             connection.close()
             raise SourceError("TLS was asked for, and the server doesn't offer it")
@@ -164,7 +174,7 @@ class BinlogStream:
         Args:
             server_id: must differ from that of every server and every other reader.
             heartbeat: seconds of silence after which the server is to say that it is there. After three times
-                as long the connection is taken for lost.
+                as long, and half a minute, the connection is taken for lost.
             uuid: what MySQL knows readers apart by.
             name: what ``SHOW SLAVE HOSTS`` tells of the reader.
             semi_sync: acknowledge events when the server asks. Only for servers that send to nobody else: the
@@ -213,7 +223,7 @@ class BinlogStream:
         except aiomysql.Error as error:
             raise self._translate(error) from error
         self._sequence = self._connection._next_seq_id
-        self._silence = 3 * heartbeat
+        self._silence = max(3 * heartbeat, QUIET_SECONDS)
 
     async def _command(self, command: int, body: bytes) -> None:
         try:
@@ -238,7 +248,7 @@ class BinlogStream:
         Raises:
             ServerError: the server ended it with an error.
             EndOfLog: all was sent, and it shouldn't wait for more.
-            ConnectionLost: the connection ended, or nothing came for three heartbeats.
+            ConnectionLost: the connection ended, or nothing came for three heartbeats and half a minute.
         """
         while True:
             if self._ended is not None and not self._waiting:

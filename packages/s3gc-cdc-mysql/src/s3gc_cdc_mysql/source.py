@@ -71,6 +71,7 @@ class MysqlCdcSource(FollowedSql[Place]):
         )
         self._target = Target(url, self._tracked, server_id)
         self._follower = Follower(self.name, self._target, resolver)
+        self._asked: Place | None = None  # where the registry was when it was last asked for changes
 
     def __repr__(self) -> str:
         return f"MysqlCdcSource({self.name!r}, server_id={self._target.server_id})"
@@ -99,11 +100,11 @@ class MysqlCdcSource(FollowedSql[Place]):
 
     async def capture_state(self) -> CaptureState:
         state = await super().capture_state()
-        told = self._follower.told
-        if told is None:
+        place = self._follower.told or self._asked
+        if place is None:
             return state
         with self._errors("look at change capture"):
-            lag = await self._loop.run(self._target.lag, told)
+            lag = await self._loop.run(self._target.lag, place)
         return evolve(state, lag_bytes=lag)
 
     async def let_go(self) -> None:
@@ -118,7 +119,7 @@ class MysqlCdcSource(FollowedSql[Place]):
             SourceError: changes can't be followed; it says what to run.
         """
         with self._errors("begin to follow changes"):
-            await self._loop.run(self._follower.close)
+            await self._loop.run(self._follower.forget)
             place = await self._loop.run(
                 self._target.beginning, self._configuration, self._patience.total_seconds()
             )
@@ -144,6 +145,7 @@ class MysqlCdcSource(FollowedSql[Place]):
 
     def _span(self, after: Position, until: Position) -> tuple[Place, Place] | None:
         begin, end = Place.read(after), Place.read(until)
+        self._asked = begin
         if not end.log.at_least(begin.log):
             raise PositionLost(
                 f"{self.name}: the fence at {end.log} stands before {begin.log}: was the server restored to "

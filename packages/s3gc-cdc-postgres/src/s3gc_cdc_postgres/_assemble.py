@@ -113,6 +113,11 @@ class Assembler:
         self._awaited = place.proof.id if isinstance(place.proof, Told) else None
         self._skipping = False
 
+    @property
+    def proven(self) -> bool:
+        """Whether the stream has shown what was last seen of it."""
+        return self.reached or (self._known is None and self._awaited is None)
+
     def towards(self, until: Place) -> None:
         """Go on to this fence.
 

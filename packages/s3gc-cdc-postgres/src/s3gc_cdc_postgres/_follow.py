@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 
 import asyncpg  # type: ignore[import-untyped]
 from attrs import evolve
 
-from s3gc.errors import PositionLost, SourceError
+from s3gc.errors import PositionLost, Reconfigured, SourceError
 from s3gc.model import ChangeBatch, RowChange
 from s3gc.resolver import Resolver
 from s3gc.sources.capture import Interrupted, insist
@@ -164,6 +165,7 @@ class Follower:
             self._until.prints, [table.spec for table in self._target.tracked], storage=False
         )
         if differences:
+            await self._reconfigured(after, self._until, differences)
             raise PositionLost(f"{self._name}: {'; '.join(differences)}")
         self._tables = list(found.known)
         assembler = Assembler(self._name, self._tables, after, self._resolver, batch=self.batch)
@@ -174,6 +176,30 @@ class Follower:
         connection.confirmed = self._confirmed
         await connection.start(self._target.slot, self._target.publication, after.lsn)
         self._assembler = assembler
+
+    async def _reconfigured(self, after: Place, until: Place, differences: Sequence[str]) -> None:
+        """Whether nothing but the configuration is another one, and the slot shows the very history.
+
+        Raises:
+            Reconfigured: so it is.
+            PositionLost: it is another history.
+        """
+        if len(differences) > 1 or after.prints.configuration == until.prints.configuration:
+            return
+        nothing = evolve(after.prints, tables=())
+        proof = Assembler(self._name, [], evolve(after, prints=nothing), self._resolver)
+        proof.towards(evolve(until, prints=nothing))
+        self._items.clear()
+        self._connection = connection = await self._target.stream()
+        await connection.start(self._target.slot, self._target.publication, after.lsn)
+        while not proof.proven:
+            for item in await connection.take():
+                if isinstance(item, int):
+                    proof.sent_up_to(item)
+                else:
+                    proof.feed(item)
+        await self.close()
+        raise Reconfigured(f"{self._name}: {differences[0]}")
 
     async def _finish(self, gathered: Gathered) -> ChangeBatch:
         """A batch for the registry, with rows that must be read again."""

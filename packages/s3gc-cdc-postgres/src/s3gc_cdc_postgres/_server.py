@@ -13,16 +13,23 @@ import asyncpg  # type: ignore[import-untyped]
 from s3gc.capture import CaptureFinding as Finding
 from s3gc.capture import CaptureState
 from s3gc.errors import SourceError
-from s3gc.sources.capture import POSTGRES_TEXT, TrackedTable, refuse
+from s3gc.sources.capture import POSTGRES_TEXT, TrackedTable, refuse, two_indexes
 from s3gc_cdc_postgres import catalogue
 from s3gc_cdc_postgres._assemble import PREFIX
 from s3gc_cdc_postgres._wire import ReplicationConnection
 from s3gc_cdc_postgres.catalogue import Catalogue, TableInfo
 from s3gc_cdc_postgres.position import Fingerprint, format_lsn, parse_lsn
-from s3gc_cdc_postgres.preflight import APPLICATION, alter_publication, create_publication, findings
+from s3gc_cdc_postgres.preflight import (
+    APPLICATION,
+    alter_publication,
+    around_a_migration,
+    create_publication,
+    findings,
+)
 
 CONNECT_SECONDS = 30.0
 _LOCK_SECONDS = 5
+_TEXTS = (25, 1043)  # text, varchar
 _FIRST_POLL, _LAST_POLL = 0.01, 0.5
 _REPLICA = "this server is a replica (in recovery): changes are followed on the primary only"
 
@@ -37,7 +44,10 @@ SELECT string_agg(who, ', ') FROM (
 class Target:
     """One database, and the names of what we keep there."""
 
-    def __init__(self, dsn: str, tracked: Sequence[TrackedTable], publication: str, slot: str) -> None:
+    def __init__(
+        self, dsn: str, tracked: Sequence[TrackedTable], publication: str, slot: str, plain_regex: str
+    ) -> None:
+        self._plain_regex = plain_regex  # of the resolver
         self._dsn = dsn
         self.tracked = tracked
         self.publication = publication
@@ -123,6 +133,9 @@ class Target:
             }
             if slot.safe is not None:
                 details["slot_bytes_left"] = str(slot.safe)
+        details |= _indexes(found, self._plain_regex)
+        if statements := around_a_migration(found, self.publication):
+            details["to alter or drop a listed column"] = statements
         return CaptureState(
             source,
             findings(found, self.publication, self.slot),
@@ -265,6 +278,22 @@ class Target:
                     raise SourceError(f"{error}; let its owner run: {sql}") from error
                 done.append(f"dropped the publication {self.publication}")
         return done
+
+
+def _indexes(found: Catalogue, plain_regex: str) -> dict[str, str]:
+    """What makes the direct read quick where columns hold keys as they are."""
+    return {
+        f"indexes for {table.tracked.spec}.{column.name}": "; ".join(
+            two_indexes(
+                catalogue.quoted(table.schema, table.name), catalogue.quoted(column.name), plain_regex
+            )
+        )
+        for table in found.tables
+        if not isinstance(table, str)
+        and not table.tracked.folders
+        and all(one.type_oid in _TEXTS for one in table.columns)
+        for column in table.columns
+    }
 
 
 async def primary(connection: Any) -> None:

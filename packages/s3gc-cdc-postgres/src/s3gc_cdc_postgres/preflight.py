@@ -212,6 +212,20 @@ def alter_publication(found: Catalogue, name: str) -> Sequence[str]:
     ]
 
 
+def around_a_migration(found: Catalogue, name: str) -> str:
+    """What to run before and after a listed column is altered or dropped; '' where nothing is listed."""
+    known = [table for table in found.tables if not isinstance(table, str)]
+    if not any(table.published is not None and table.published.columns is not None for table in known):
+        return ""
+    whole = ", ".join(quoted(table.schema, table.name) for table in known)
+    lists = ", ".join(f"{quoted(table.schema, table.name)}{_column_list(found, table)}" for table in known)
+    publication = quoted(name)
+    return (
+        f"ALTER PUBLICATION {publication} SET TABLE {whole}; the migration; "
+        f"ALTER PUBLICATION {publication} SET TABLE {lists}"
+    )
+
+
 def _tables(found: Catalogue) -> str:
     return ", ".join(
         f"{quoted(table.schema, table.name)}{_column_list(found, table)}" for table in found.known

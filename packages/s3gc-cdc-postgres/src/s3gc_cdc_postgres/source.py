@@ -75,7 +75,8 @@ class PostgresCdcSource(FollowedSql[Place]):
             [(table.parts, table.columns, sorted(table.folders)) for table in self._tracked],
             resolver_settings,
         )
-        self._target = Target(f"postgresql://{url.partition('://')[2]}", self._tracked, publication, slot)
+        dsn = f"postgresql://{url.partition('://')[2]}"
+        self._target = Target(dsn, self._tracked, publication, slot, resolver.plain_regex)
         self._follower = Follower(self.name, self._target, resolver)
         self._tip = Tip(self._target)
         self._prints: Fingerprint | None = None  # as last read

@@ -26,10 +26,13 @@ def check(settings: Settings) -> None:
     raise typer.Exit(run(settings, cdc.check))
 
 
-@cdc.command(short_help="Make publication and slot.")
+@cdc.command(short_help="Make what is missing: publication and slot.")
 @with_globals
 def setup(settings: Settings) -> None:
-    """Make what change capture needs in the database, as the first cycle would."""
+    """Make what change capture needs in the database, as the first cycle would: a publication and a slot.
+
+    MariaDB and MySQL need nothing made; that their log can be read is proven.
+    """
     from s3gc_cli._commands import cdc
     from s3gc_cli._run import run
 
@@ -49,7 +52,7 @@ def follow(settings: Settings) -> None:
     raise typer.Exit(run(settings, follow.follow))
 
 
-@cdc.command(short_help="Remove slot and publication.")
+@cdc.command(short_help="Remove what is kept: slot and publication.")
 @with_globals
 def teardown(settings: Settings) -> None:
     """Remove all that change capture keeps in the database. A later cycle reads all anew, and holds."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import abc
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from urllib.parse import urlsplit
 
 import pluggy
 from attrs import Factory, frozen
@@ -12,7 +13,7 @@ from attrs import Factory, frozen
 from s3gc.abc import ReferenceSource
 from s3gc.config import Config
 from s3gc.errors import ConfigError
-from s3gc.resolver import Resolver
+from s3gc.opening import resolver_of
 
 
 @frozen
@@ -83,10 +84,11 @@ async def open_capture(config: Config, plugins: pluggy.PluginManager) -> AsyncIt
     """
     if config.cdc_backend is None:
         raise ConfigError(
-            'changes aren\'t followed here: write cdc_backend = "postgres" and cdc_connection_url'
+            'changes aren\'t followed here: write cdc_backend = "postgres" or "mysql", and cdc_connection_url'
         )
+    bucket = urlsplit(config.store_url).netloc or "not-read-here"  # nothing is resolved by it, only told
     source = plugins.hook.s3gc_open_source(
-        url=f"cdc+{config.cdc_connection_url}", config=config, resolver=Resolver("not-read-here")
+        url=f"cdc+{config.cdc_connection_url}", config=config, resolver=resolver_of(config, bucket)
     )
     if source is None:
         raise ConfigError(

@@ -23,7 +23,7 @@ from s3gc.hooks import plugin_manager
 from s3gc.model import UntrackedColumn
 from s3gc.opening import resolver_of, store_of
 from s3gc.parts import Parts
-from s3gc.reading import untracked
+from s3gc.reading import likely, untracked
 from s3gc.surroundings import Surroundings, look_around
 
 TRIED = 100
@@ -154,7 +154,7 @@ async def lead(store: ObjectStore, source: str, column: UntrackedColumn, folders
             there.add(key)
 
     await each(sorted({key for keys in values for key in keys}), look)
-    missing = sorted(min(keys, key=len) for keys in values if there.isdisjoint(keys))
+    missing = sorted(min(keys, key=likely) for keys in values if there.isdisjoint(keys))
     not_there = [keys for keys in values if there.isdisjoint(keys)]
     below = await _below(store, not_there[:TRIED_BELOW])
     above: Mapping[str, int] = {}

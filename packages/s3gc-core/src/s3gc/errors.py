@@ -58,6 +58,11 @@ class PositionLost(SourceError):
     """Changes after a position are not all to be had any more: the source must be read anew."""
 
 
+class Reconfigured(PositionLost):
+    """The source is read otherwise than up to a position (other tables, another resolver), and it is proven
+    that nothing else happened to its history: its rows are read anew, and nobody has to find out why."""
+
+
 class VaultError(S3GCError):
     """The vault can't be used: not writable, full, of another bucket, of an unknown version."""
 

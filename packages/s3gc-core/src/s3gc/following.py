@@ -17,7 +17,7 @@ from attrs import define, evolve, field
 
 from s3gc.abc import ReferenceSource
 from s3gc.config import scrub
-from s3gc.errors import ConfigError, PositionLost, S3GCError, SourceError, StoreError
+from s3gc.errors import ConfigError, PositionLost, Reconfigured, S3GCError, SourceError, StoreError
 from s3gc.model import Position
 from s3gc.parts import Parts, source_name
 from s3gc.reading import follow_to, not_back, reading_from
@@ -148,6 +148,12 @@ class _Follower:
                     tip = evolve(tip, source=name)
                     await not_back(parts, tip)
                     count = await follow_to(parts, source, tip, synced)
+        except Reconfigured:
+            # Another process with another configuration may have read it: who is right only a cycle decides.
+            return (
+                "the last cycle read it by another configuration than the follower's: if that is the new "
+                "one, start the follower anew"
+            )
         except PositionLost as error:
             await parts.registry.references.lose_position(name, str(error))
             parts.emit("follow_lost", source=name, reason=str(error))

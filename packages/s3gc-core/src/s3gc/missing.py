@@ -39,18 +39,23 @@ async def missing(parts: Parts) -> AsyncIterator[Missing]:
     for source in parts.sources:
         name = source_name(source)
         pending: _Mentions = {}
+        folders: set[tuple[str, str, str]] = set()
         try:
             async with reading_from(parts, source), aclosing(source.scan()) as batches:  # type: ignore[type-var]
                 async for batch in batches:
                     for reference in batch.references:
-                        if not reference.prefix:  # a folder may be empty
-                            mention = (reference.table, reference.column, reference.row_id)
+                        mention = (reference.table, reference.column, reference.row_id)
+                        if reference.prefix:  # a folder may be empty, and no object need have its name
+                            folders.add(mention)
+                        else:
                             pending.setdefault(mention, set()).add(reference.key)
+                    pending = {at: keys for at, keys in pending.items() if at not in folders}
                     # A row's readings may go on in the next batch.
                     last = pending.popitem() if pending else None
                     for one in await _among(parts, name, pending):
                         yield one
                     pending = dict([last]) if last else {}
+                    folders = {last[0]} & folders if last else set()
                 for one in await _among(parts, name, pending):
                     yield one
         except SourceError as error:

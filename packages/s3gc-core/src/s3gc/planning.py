@@ -30,7 +30,7 @@ from s3gc.model import (
 )
 from s3gc.parts import Parts, source_name
 from s3gc.plan import PLANS, Plan, PlanFooter, PlanHeader, PlanWriter
-from s3gc.reading import identities, sync, untracked
+from s3gc.reading import identities, likely, sync, untracked
 from s3gc.registry import key_hash
 from s3gc.scanning import Counted
 
@@ -206,7 +206,7 @@ async def _examples(parts: Parts, source: str, column: Column, counted: Counted)
     told: list[str] = []
     for row_id, keys in counted.samples.get(column, {}).items():
         if not await parts.registry.listing.listed_among({key_hash(key): key for key in keys}):
-            told.append(f"row {row_id}: {min(keys, key=len)!r}")
+            told.append(f"row {row_id}: {min(keys, key=likely)!r}")
     if not told:
         rows = await parts.registry.references.unresolved(source, column, breakers.SHOWN)
         told = [f"row {row_id}" for row_id in rows]

@@ -11,7 +11,7 @@ from attrs import evolve, frozen
 
 from s3gc.abc import ReferenceSource
 from s3gc.config import scrub
-from s3gc.errors import PositionLost, S3GCError, SourceError
+from s3gc.errors import PositionLost, Reconfigured, S3GCError, SourceError
 from s3gc.model import Position, Reference, SourceIdentity, UntrackedColumn
 from s3gc.parts import Parts, source_name
 from s3gc.protection import Sought
@@ -164,6 +164,10 @@ async def _sync_one(parts: Parts, source: ReferenceSource, *, going_on: bool = F
             if going_on or (why := await parts.registry.references.stale(name)) is None:
                 return Counted(position, total=total)
             return await _scan_again(parts, source, why)
+        except Reconfigured as error:
+            # Its references so far are those of another question, so every grace begins anew all the same.
+            await parts.registry.references.lose_position(name, None)
+            parts.emit("source_scanned_again", source=name, reason=str(error))
         except PositionLost as error:
             # The rows are read anew; what happened in between nobody knows. A breaker will tell.
             await parts.registry.references.lose_position(name, str(error))
@@ -229,6 +233,12 @@ async def follow_to(parts: Parts, source: ReferenceSource, until: Position, sync
     if synced is not None:
         await references.caught_up(name, synced)
     return count
+
+
+def likely(key: str) -> tuple[bool, bool, int, str]:
+    """Orders the readings of one value for people: first what looks like a file's key, then the shortest."""
+    folder, _, name = key.strip("/").rpartition("/")
+    return "." not in name.strip("."), not folder, len(key), key
 
 
 @frozen

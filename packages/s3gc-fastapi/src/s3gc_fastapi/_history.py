@@ -49,7 +49,7 @@ class History:
     _read: int
     _lock: anyio.Lock
     reclaimed: int = 0
-    """Bytes deleted over all operations."""
+    """Bytes deleted over all operations, those that came back included."""
 
     @classmethod
     def new(cls) -> History:
@@ -67,8 +67,10 @@ class History:
         found = take(entry, self._operations)
         if found is None:
             return
-        if entry.operation_id not in self._operations:
+        before = self._operations.get(entry.operation_id)
+        if before is None:
             self._order.append(entry.operation_id)
+        self.reclaimed += _bytes(found) - (0 if before is None else _bytes(before))
         self._operations[entry.operation_id] = found
 
     def __len__(self) -> int:
@@ -103,6 +105,10 @@ class History:
         """The newest one, if it has no end yet: it runs somewhere, or a crash left it."""
         newest = self._operations[self._order[-1]] if self._order else None
         return newest if newest is not None and newest.state == "open" else None
+
+
+def _bytes(one: Operation) -> int:
+    return int(one.counts.get("bytes_deleted", 0))
 
 
 async def objects(gc: Collector, operation_id: str, *, after: int, limit: int) -> Sequence[dict[str, Any]]:

@@ -8,6 +8,7 @@ from contextlib import aclosing
 from rich.text import Text
 
 from s3gc.missing import Missing
+from s3gc.reading import likely
 from s3gc_cli import _documents
 from s3gc_cli._errors import DONE
 from s3gc_cli._keys import show_key, show_text
@@ -50,7 +51,7 @@ async def missing(session: Session) -> int:
 def _sentence(one: Missing) -> Text:
     """Where it stands and what it could mean; the shortest reading first, which mostly was meant."""
     said = Text(show_text(f"{one.source}: {one.table}.{one.column} of row {one.row_id} names "))
-    readings = sorted(one.keys, key=len)
+    readings = sorted(one.keys, key=likely)
     for number, key in enumerate(readings[:READINGS]):
         said.append(" or " if number else "", style="dim").append(show_key(key), style="yellow")
     if len(readings) > READINGS:

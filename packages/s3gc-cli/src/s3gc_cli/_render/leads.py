@@ -49,8 +49,8 @@ def _examples(lead: Lead) -> Text:
         return Text(show_key(lead.examples[0]), style="yellow")
     if lead.below:
         bases = ", ".join(show_key(base) for base in lead.below)
-        return Text(f"below {bases}: base_urls lacks it", style="yellow")
+        return Text(f"below {bases} (base_urls)", style="yellow")
     if lead.above:
         folders = ", ".join(show_key(folder) for folder in lead.above)
-        return Text(f"relative to {folders}: key_prefixes lacks it", style="yellow")
-    return Text(f"{lead.folders:,} are folders with objects: a column of folders", style="yellow")
+        return Text(f"relative to {folders} (key_prefixes)", style="yellow")
+    return Text(f"{lead.folders:,} are folders with objects (folders)", style="yellow")

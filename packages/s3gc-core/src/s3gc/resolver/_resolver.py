@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from attrs import frozen
 
@@ -104,6 +104,22 @@ class Resolver:
                 return frozenset((value, *below))
             return frozenset((value,))
         return frozenset(self._read(value))
+
+    @property
+    def plain_regex(self) -> str:
+        """For a database: a text that it matches means itself, and itself below each of ``key_prefixes``.
+
+        That is all. Others may mean more. An expression that Python and SQL read alike.
+        """
+        return self._tokens.plain_regex
+
+    def plain_values(self, keys: Collection[str]) -> list[str]:
+        """Of the texts that :attr:`plain_regex` matches, those that mean one of these keys."""
+        plain = re.compile(self.plain_regex).fullmatch
+        below = (
+            key.removeprefix(prefix) for prefix in self._prefixes for key in keys if key.startswith(prefix)
+        )
+        return [value for value in dict.fromkeys((*keys, *below)) if plain(value)]
 
     def only_keys(self, values: Sequence[str]) -> bool:
         """Whether each of these texts has one meaning alone: itself. Quick; a False says nothing.

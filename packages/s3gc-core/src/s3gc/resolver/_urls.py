@@ -65,6 +65,15 @@ class TokenReader:
             and not token.startswith(self.not_plain)
         )
 
+    @property
+    def plain_regex(self) -> str:
+        """A regular expression, of SQL's kind too, for values that have one reading only: themselves.
+
+        It takes fewer than :meth:`is_key_only`: dots stand in the last part of a path only.
+        """
+        unlike = "|".join(re.escape(start) for start in sorted(set(self.not_plain)))
+        return rf"^(?!{unlike})[A-Za-z0-9_-]+(/[A-Za-z0-9_-]+)*([.][A-Za-z0-9_.-]*)?$"
+
     def read(self, token: str, into: Readings, depth: int = 0) -> None:
         """Add every key that the token could mean."""
         if self.is_key_only(token):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 import enum
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -42,6 +42,7 @@ class TableQuery:
     sql: str
     key_columns: int
     uuids: frozenset[int] = frozenset()  # numbers of the tracked columns whose texts are UUIDs
+    texts: Sequence[str] | None = None  # SQL for the tracked columns, if each of them is a plain text
 
 
 @frozen
@@ -152,8 +153,20 @@ class Dialect(abc.ABC):
         """
 
     @abc.abstractmethod
-    async def rows(self, connection: AsyncConnection, sql: str) -> Rows:
+    async def rows(self, connection: AsyncConnection, sql: str, *parameters: object) -> Rows:
         """Open a cursor on the server."""
+
+    def narrowed(
+        self, query: TableQuery, values: Collection[str], plain_regex: str
+    ) -> tuple[str, Sequence[object]]:
+        """The statement for those rows that may name what is looked for, and its parameters.
+
+        It may give rows that don't, up to all of them, but never leave one out that does.
+
+        Args:
+            values: of the texts that ``plain_regex`` matches, those that do. Of others nobody can say.
+        """
+        return query.sql, ()
 
     @abc.abstractmethod
     async def identity(self, connection: AsyncConnection) -> dict[str, str]:

@@ -167,7 +167,7 @@ class MysqlDialect(Dialect):
         sql = f"SELECT {selected} FROM {self.quoted(str(schema), str(name))} AS t"
         return TableQuery(table, sql, len(keys), uuids)
 
-    async def rows(self, connection: AsyncConnection, sql: str) -> Rows:
+    async def rows(self, connection: AsyncConnection, sql: str, *parameters: object) -> Rows:
         raw: Any = (await connection.get_raw_connection()).driver_connection
         cursor = await raw.cursor(aiomysql.SSCursor)
         await cursor.execute(sql)

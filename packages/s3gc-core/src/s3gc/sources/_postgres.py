@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -26,9 +26,10 @@ from s3gc.sources._dialect import (
     fetch,
     no_table,
 )
-from s3gc.sources._postgres_text import NATIVE, NATIVE_KEYS, POSTGRES_TEXT
+from s3gc.sources._postgres_text import NATIVE, NATIVE_KEYS, POSTGRES_TEXT, odd_value
 
 _CONNECT_SECONDS = 30.0
+_TEXTS = frozenset({"text", "varchar"})
 _TROUBLES = {
     "42501": Trouble.DENIED,  # insufficient_privilege, also where row-level security would hide rows
     "42P01": Trouble.GONE,  # undefined_table
@@ -124,9 +125,13 @@ class PostgresDialect(Dialect):
             "SET LOCAL row_security = off",  # a policy that would hide rows becomes an error
             "SET LOCAL statement_timeout = 0",
             "SET LOCAL idle_in_transaction_session_timeout = 0",
+            "SET LOCAL plan_cache_mode = force_custom_plan",  # a generic plan compares with each key in turn
             *(f"SET LOCAL {name} = '{value}'" for name, value in POSTGRES_TEXT.items()),
         ):
             await connection.exec_driver_sql(sql)
+        [(replica,)] = await fetch(connection, "SELECT pg_is_in_recovery()")
+        if replica:  # it lags behind, and several hosts in a URL may change their roles
+            raise SourceError(_REPLICA)
 
     async def query(self, connection: AsyncConnection, table: TrackedTable) -> TableQuery:
         found = await fetch(connection, _LOOKUP, self.quoted(*table.parts))
@@ -155,7 +160,9 @@ class PostgresDialect(Dialect):
         selected = [self._key(c, types[c]) for c in keys]
         selected += [self._expression(c, types[c], NATIVE) for c in columns]
         sql = f"SELECT {', '.join(selected)} FROM {self.quoted(*table.parts)} AS t"
-        return TableQuery(table, sql, len(keys))
+        plain = not table.folders and all(types[column] in _TEXTS for column in columns)
+        texts = [f"t.{self.quoted(column)}" for column in columns] if plain else None
+        return TableQuery(table, sql, len(keys), texts=texts)
 
     def _key(self, column: str, type_name: str) -> str:
         """Printed by the type's own output function, as change capture gets it: a cast may print otherwise
@@ -167,9 +174,24 @@ class PostgresDialect(Dialect):
         name = f"t.{self.quoted(column)}"
         return name if type_name in native else f"{name}::text"
 
-    async def rows(self, connection: AsyncConnection, sql: str) -> Rows:
+    async def rows(self, connection: AsyncConnection, sql: str, *parameters: object) -> Rows:
         raw: Any = (await connection.get_raw_connection()).driver_connection
-        return PostgresRows(await raw.cursor(sql))
+        return PostgresRows(await raw.cursor(sql, *parameters))
+
+    def narrowed(
+        self, query: TableQuery, values: Collection[str], plain_regex: str
+    ) -> tuple[str, Sequence[object]]:
+        """Rows with one of these values, and all with a value of which nobody can say.
+
+        :func:`~s3gc.sources._postgres_text.two_indexes` makes both quick to find.
+        """
+        if query.texts is None:
+            return query.sql, ()
+        odd = [odd_value(name, plain_regex) for name in query.texts]
+        either = [
+            f"{name} = ANY ($1::text[]) OR {other}" for name, other in zip(query.texts, odd, strict=True)
+        ]
+        return f"{query.sql} WHERE {' OR '.join(either)}", (list(values),)
 
     async def identity(self, connection: AsyncConnection) -> dict[str, str]:
         [(replica, database, version, readable)] = await fetch(

@@ -16,3 +16,31 @@ POSTGRES_TEXT = {
     "bytea_output": "hex",
 }
 """Settings that decide how values are printed: the direct read and change capture must print alike."""
+
+
+def odd_value(column: str, plain_regex: str) -> str:
+    """SQL for whether a text may mean more than itself.
+
+    Args:
+        column: its name as SQL.
+        plain_regex: of the resolver.
+    """
+    return f'NOT ({column} COLLATE "C" ~ {literal(plain_regex)})'
+
+
+def two_indexes(table: str, column: str, plain_regex: str) -> tuple[str, str]:
+    """The statements that let a direct read find a column's values without reading all of them.
+
+    Args:
+        table, column: their names as SQL.
+        plain_regex: of the resolver.
+    """
+    return (
+        f"CREATE INDEX ON {table} ({column})",
+        f"CREATE INDEX ON {table} ({column}) WHERE {odd_value(column, plain_regex)}",
+    )
+
+
+def literal(text: str) -> str:
+    """A text as SQL, whatever ``standard_conforming_strings`` is."""
+    return "E'" + text.replace("\\", "\\\\").replace("'", "''") + "'"

@@ -31,6 +31,9 @@ class Reader:
         self._dialect = dialect
         self._tables = tables
         self._batches = BatchReader(resolver, wanted)
+        self._wanted = wanted
+        self._values = [] if wanted is None else resolver.plain_values(wanted.keys)
+        self._resolver = resolver
         self._batch_rows = batch_rows
         self._connection: AsyncConnection | None = None
         self._queries: list[TableQuery] = []
@@ -59,7 +62,11 @@ class Reader:
             query = self._queries[0]
             fresh = self._rows is None
             if self._rows is None:
-                self._rows = await self._dialect.rows(self._connection, query.sql)
+                sql: str = query.sql
+                parameters: Sequence[object] = ()
+                if self._wanted is not None:
+                    sql, parameters = self._dialect.narrowed(query, self._values, self._resolver.plain_regex)
+                self._rows = await self._dialect.rows(self._connection, sql, *parameters)
                 self._size = ChunkSize(self._batch_rows)
             rows = await self._rows.fetch(self._size.rows)
             if rows:

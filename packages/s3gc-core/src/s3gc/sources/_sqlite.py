@@ -115,7 +115,7 @@ class SqliteDialect(Dialect):
         selected = ", ".join(f"t.{self.quoted(c)}" for c in (*keys, *columns))
         return TableQuery(table, f"SELECT {selected} FROM {source} AS t", len(keys))
 
-    async def rows(self, connection: AsyncConnection, sql: str) -> Rows:
+    async def rows(self, connection: AsyncConnection, sql: str, *parameters: object) -> Rows:
         raw: aiosqlite.Connection = (await connection.get_raw_connection()).driver_connection  # type: ignore[assignment]
         return SqliteRows(await raw.execute(sql))
 

@@ -8,7 +8,7 @@ from s3gc.sources._dialect import TableQuery, TrackedTable
 from s3gc.sources._insist import Interrupted, insist
 from s3gc.sources._loop import LoopThread
 from s3gc.sources._names import nearest, row_id, split_name
-from s3gc.sources._postgres_text import POSTGRES_TEXT
+from s3gc.sources._postgres_text import POSTGRES_TEXT, two_indexes
 from s3gc.sources._tracked import tracked_tables
 from s3gc.sources.folders import FolderReader
 from s3gc.sources.followed import CHUNK, FollowedSql, refuse
@@ -30,4 +30,5 @@ __all__ = [
     "row_id",
     "split_name",
     "tracked_tables",
+    "two_indexes",
 ]

@@ -94,7 +94,7 @@ def _or_dash(show: Any) -> Any:
     return lambda value: DASH if isinstance(value, Undefined) else show(value)
 
 
-WIDTH, HEIGHT, LEFT, BOTTOM, TOP = 960, 240, 70, 28, 14
+WIDTH, HEIGHT, LEFT, BOTTOM, TOP = 960, 240, 104, 36, 18
 
 
 def chart(runs: list[dict[str, Any]]) -> Markup | None:
