@@ -13,7 +13,7 @@ from typing import Any
 import anyio
 import pytest
 
-from cdc_world import App
+from cdc_world import App, deadline
 from fixtures_databases import Server, postgres_server, postgres_url, run_postgres
 from integration.test_cdc_cycle import (
     SETTINGS,
@@ -29,7 +29,7 @@ from s3gc import Collector, following
 from s3gc.errors import PositionLost
 from s3gc_cdc_postgres._names import names_for
 
-__all__ = ["bucket", "database", "postgres_server", "postgres_url"]
+__all__ = ["bucket", "database", "deadline", "postgres_server", "postgres_url"]
 
 pytestmark = pytest.mark.anyio
 

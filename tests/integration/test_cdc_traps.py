@@ -14,12 +14,12 @@ import anyio
 import asyncpg
 import pytest
 
-from cdc_world import App
+from cdc_world import App, deadline
 from fixtures_databases import postgres_server, postgres_url
 from s3gc.errors import SourceError
 from s3gc.testing.source_contract import Rows, changed, scanned
 
-__all__ = ["postgres_server", "postgres_url"]
+__all__ = ["deadline", "postgres_server", "postgres_url"]
 
 pytestmark = pytest.mark.anyio
 
