@@ -32,6 +32,7 @@ PAGES = [
     "/breakers",
     "/missing",
     "/vault",
+    "/report",
 ]
 FORMS = {
     "/plan": {},

@@ -6,6 +6,7 @@ import secrets
 from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
+from re import fullmatch
 from typing import Any
 
 from fastapi import APIRouter, Depends
@@ -24,6 +25,7 @@ from s3gc_fastapi._auth import Door, caller, csrf_value
 from s3gc_fastapi._errors import Refusal
 from s3gc_fastapi._history import document as document_of
 from s3gc_fastapi._keys import Role
+from s3gc_fastapi._models import ULID
 from s3gc_fastapi._routes import route_of
 from s3gc_fastapi._sessions import COOKIE, CSRF_COOKIE, CSRF_FIELD, HOURS, from_elsewhere, same, set_cookie
 from s3gc_fastapi.ui._render import chart, environment
@@ -97,6 +99,7 @@ class Pages:
         get("/breakers", self.breakers, dependencies=look)
         get("/vault", self.vault, dependencies=look)
         get("/missing", self.missing, dependencies=look)
+        get("/report", self.report, dependencies=look)
         get("/run", self.run_form, dependencies=[Depends(self._door.needs(Role.OPERATOR))])
         post("/plan", self.make_plan, dependencies=act)
         post("/run", self.run, dependencies=act)
@@ -273,6 +276,14 @@ class Pages:
             next_after=found["next_after"],
             after=after,
         )
+
+    async def report(self, request: Request, operation_id: str = "") -> Response:
+        """Where lies what a plan would delete, or an operation deleted."""
+        if operation_id and not fullmatch(ULID, operation_id):
+            raise Refusal(422, "invalid", "this is no operation's id")
+        nothing = not operation_id and await self._api.latest_plan() is None
+        report = None if nothing else await self._api.report(operation_id or None)
+        return self._show(request, "report.html", report=report)
 
     async def explain(self, request: Request, s3_key: str = "") -> Response:
         """Why a key is still there, or why it went."""
