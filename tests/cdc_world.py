@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+import signal
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any
 
+import pytest
 from sqlalchemy.engine import make_url
 
 from integration.test_source_contract import Session
@@ -16,6 +18,23 @@ from s3gc.testing.source_contract import PATIENCE, Rows, changed, scanned
 from s3gc_cdc_postgres.source import PostgresCdcSource
 
 RESOLVER = Resolver("my-bucket")
+
+DEADLINE_SECONDS = 240
+"""Far more than any test here takes, and less than for ever: what waits for the server may wait in vain."""
+
+
+@pytest.fixture(autouse=True)
+def deadline() -> Iterator[None]:
+    """A test that hangs fails."""
+
+    def late(*_: object) -> None:
+        raise TimeoutError(f"the test hangs: it wasn't over after {DEADLINE_SECONDS} seconds")
+
+    before = signal.signal(signal.SIGALRM, late)
+    signal.alarm(DEADLINE_SECONDS)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
 
 
 class Kept:

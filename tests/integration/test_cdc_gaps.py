@@ -18,7 +18,7 @@ import asyncpg
 import pytest
 from attrs import evolve
 
-from cdc_world import App, Kept
+from cdc_world import App, Kept, deadline
 from fixtures_databases import Server, postgres_server, postgres_url, run_postgres
 from s3gc.errors import PositionLost, Reconfigured, SourceError
 from s3gc.testing.source_contract import Rows, scanned
@@ -26,7 +26,7 @@ from s3gc_cdc_postgres import _follow
 from s3gc_cdc_postgres.position import Committed, Told
 from s3gc_cdc_postgres.position import Place as Where
 
-__all__ = ["postgres_server", "postgres_url"]
+__all__ = ["deadline", "postgres_server", "postgres_url"]
 
 pytestmark = pytest.mark.anyio
 
@@ -622,6 +622,21 @@ async def test_restarts_and_crashes_of_the_server_lose_nothing(own: App, server:
         server.process.start()
         own.session = reopened(own).session
         assert f"k/{number}" in await kept.agrees()
+
+
+async def test_a_fence_is_on_the_disk_whatever_the_application_waits_for(own: App) -> None:
+    """Else it, and what was committed before it, would come through when the server's writer pleases, and a
+    crash would take it back after the registry has believed it."""
+    kept = await own.follow(TABLES)
+    await own.run(
+        "ALTER SYSTEM SET wal_writer_delay = '10s'", "SELECT pg_reload_conf()", "ALTER DATABASE postgres SET synchronous_commit = off",
+        "SET synchronous_commit = off",
+    )  # fmt: skip
+    for number in range(5):
+        await own.run(f"INSERT INTO two VALUES ({100 + number}, 'late/{number}')")
+        written = await own.ask("SELECT pg_current_wal_insert_lsn() - '0/0'")
+        await kept.source.fence(timedelta(seconds=60))
+        assert await own.ask("SELECT pg_current_wal_flush_lsn() - '0/0'") >= written
 
 
 async def test_a_stream_keeps_no_server_from_stopping(own: App, server: Server) -> None:

@@ -9,13 +9,13 @@ from collections.abc import AsyncIterator, Sequence
 
 import pytest
 
-from cdc_world import App, Kept
+from cdc_world import App, Kept, deadline
 from fixtures_databases import postgres_server, postgres_url
 from s3gc.errors import PositionLost
 from s3gc.model import Reference, ScanBatch
 from s3gc.testing.source_contract import Rows, scanned
 
-__all__ = ["postgres_server", "postgres_url"]
+__all__ = ["deadline", "postgres_server", "postgres_url"]
 
 pytestmark = pytest.mark.anyio
 

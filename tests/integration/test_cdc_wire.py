@@ -10,12 +10,13 @@ import asyncpg
 import pytest
 from sqlalchemy.engine import make_url
 
+from cdc_world import deadline
 from fixtures_databases import Server, postgres_server, postgres_url
 from s3gc_cdc_postgres import _wire
 from s3gc_cdc_postgres._wire import ConnectionLost, ReplicationConnection, ServerError
 from s3gc_cdc_postgres.pgoutput import Insert, decode
 
-__all__ = ["postgres_server", "postgres_url"]
+__all__ = ["deadline", "postgres_server", "postgres_url"]
 
 pytestmark = pytest.mark.anyio
 

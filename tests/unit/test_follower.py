@@ -325,6 +325,21 @@ async def test_of_two_followers_one_stands_by_and_takes_over(tmp_path: Path) -> 
             assert not events.of("follow_paused")
 
 
+def test_a_follower_that_stands_by_is_never_taken_for_an_operation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would make the one that works give way, again and again."""
+    with turns.follower_turn(tmp_path) as first:
+        assert first is not None
+
+        def asks(_: turns.FollowerTurn) -> bool:
+            raise AssertionError("the wish is asked for without the lock")
+
+        monkeypatch.setattr(turns.FollowerTurn, "wanted", property(asks))
+        with turns.follower_turn(tmp_path) as second:
+            assert second is None
+
+
 # --------------------------------------------------------------------------- what goes wrong
 
 
@@ -447,8 +462,9 @@ async def test_a_store_that_does_not_answer_keeps_nobody_from_following(
         before = await gc._parts.registry.references.state("following")
         monkeypatch.setattr(bench.store, "now", away)
         async with followed(gc):
-            bench.source.write("2", "free/1")
-            await until(knows(gc, "free/1"))
+            for row in ("2", "3"):  # after the second, the first step is over
+                bench.source.write(row, "free/1")
+                await until(knows(gc, "free/1", int(row) - 1))
         after = await gc._parts.registry.references.state("following")
         assert after.synced == before.synced, "nobody knows when that was"
 

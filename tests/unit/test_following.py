@@ -16,6 +16,7 @@ from fixtures_kernel import FREE, LIVE, Bench, Following, Scanned, anyio_backend
 from s3gc import Safety
 from s3gc.errors import CycleHeld, Reconfigured, SourceError
 from s3gc.model import ChangeBatch, Column, ColumnCount, Position, ScanBatch
+from s3gc.reading import sync_again
 from s3gc.testing.fakes import FakeClock, FakeFollowingSource
 from s3gc.testing.source_contract import Place, SourceContract, found, scanned
 
@@ -643,6 +644,9 @@ async def test_what_a_plan_reads_in_a_sweep_is_never_a_scan(bench: Bench, cut: C
         assert set((await gc.collect()).deleted) == {"free/1", "free/2", "free/3"}
         assert cut.asked.count("scan") == 1
         bench.on.clear()
+        cut.asked.clear()
+        await sync_again(gc._parts, {"following"})
+        assert cut.asked == ["changes"]
         cut.asked.clear()
         await gc.plan()
         assert cut.asked == ["changes", "scan", "changes"]

@@ -283,7 +283,8 @@ class TransactionalSourceContract(SourceContract):
     ) -> None:
         async with place.transaction() as transaction:
             await transaction.add("a.jpg")
-            with pytest.raises(SourceError, match="1 transaction"):
+            # On a busy machine one of our own, thrown away a moment ago, may not have ended yet either.
+            with pytest.raises(SourceError, match=r"\d transaction"):
                 await source.fence(timedelta(seconds=GLANCE))
         await source.fence(PATIENCE)
 
