@@ -4,6 +4,10 @@
 
 from __future__ import annotations
 
+import json
+import signal
+import subprocess
+import sys
 import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -203,3 +207,35 @@ async def test_over_restarts_and_crashes_of_the_server(
                 await _knows(gc, "b", number + 1, 90)
             tasks.cancel_scope.cancel()
         assert not (await gc.plan()).held_by
+
+
+@pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGINT])
+async def test_the_command_follows_until_it_is_stopped(
+    database: Database, bucket: Bucket, tmp_path: Path, end: signal.Signals
+) -> None:
+    """As a service of its own, beside cycles of other processes. Being stopped is its good end."""
+    bucket.put("a", "b")
+    database.sql("INSERT INTO files VALUES (1, 'a')")
+    config = config_of(database, bucket, tmp_path)
+    prepare(database, config)
+    (tmp_path / "s3gc.toml").write_text(
+        f'bucket = "file://{bucket.folder}"\nvault_path = "{tmp_path}/vault"\ncdc_backend = "postgres"\n'
+        f'cdc_connection_url = "{database.url}"\n[tables]\nfiles = ["path"]\n'
+    )
+    async with Collector.open(config, plugins=plugins()) as gc:
+        await gc.plan()
+        command = [sys.executable, "-m", "s3gc_cli", "--json", "cdc", "follow"]
+        with subprocess.Popen(command, cwd=tmp_path, stdout=-1, stderr=-1, text=True) as process:  # noqa: ASYNC220
+            try:
+                database.sql("INSERT INTO files VALUES (2, 'b'), (3, 'b')")
+                await _knows(gc, "b", 2, 60)
+                assert (await gc.plan()).candidates == 0
+                database.sql("DELETE FROM files WHERE id = 3")
+                await _knows(gc, "b", 1, 60)
+                process.send_signal(end)
+                out, err = await anyio.to_thread.run_sync(process.communicate)
+            finally:
+                process.kill()
+        assert process.returncode == 0, err
+        assert json.loads(out)["changes"] >= 1
+        assert "following postgresql://" in err

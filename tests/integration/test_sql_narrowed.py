@@ -162,3 +162,27 @@ async def test_a_generic_plan_is_not_taken(postgres_url: str) -> None:
 
     assert await source._loop.run(ask) == "force_custom_plan"
     await source.aclose()
+
+
+async def test_no_index_is_believed_once_texts_may_be_sorted_otherwise(
+    postgres_url: str, connection: asyncpg.Connection
+) -> None:
+    source = SqlSource(postgres_url, {"files": ["path"]}, Resolver("my-bucket"))
+
+    async def may_use() -> set[str]:
+        async with source._connection() as opened:
+            await source._dialect.begin(opened)
+            names = ("enable_indexscan", "enable_indexonlyscan", "enable_bitmapscan")
+            rows = [await opened.exec_driver_sql(f"SELECT current_setting('{name}')") for name in names]
+            return {str(row.fetchone()[0]) for row in rows}  # type: ignore[index]
+
+    assert await may_use() == {"on"}
+    await connection.execute('CREATE TABLE other (t text COLLATE "und-x-icu")')
+    assert await may_use() == {"on"}
+    await connection.execute("UPDATE pg_collation SET collversion = '1' WHERE collname = 'und-x-icu'")
+    assert await may_use() == {"off"}
+    await connection.execute("DROP TABLE other")
+    assert await may_use() == {"on"}
+    await connection.execute("UPDATE pg_database SET datcollversion = '1' WHERE datname = current_database()")
+    assert await may_use() == {"off"}
+    await source.aclose()

@@ -55,6 +55,10 @@ def test_no_promise_is_broken_in_any_world(world: str, data: st.DataObject) -> N
         raise outcome.violation
 
 
+def test_a_follower_is_told_changes_in_its_world() -> None:
+    assert run(range(40), world="follower").counts["changes to a follower"] > 0
+
+
 @pytest.mark.slow
 def test_hypothesis_shrinks_a_story(monkeypatch: pytest.MonkeyPatch) -> None:
     async def lost(*_: object) -> None:

@@ -19,7 +19,7 @@ from s3gc_cdc_mysql import catalogue
 from s3gc_cdc_mysql._commands import FilePosition
 from s3gc_cdc_mysql.binlog import Decoder
 from s3gc_cdc_mysql.catalogue import Catalogue
-from s3gc_cdc_mysql.connection import BinlogStream
+from s3gc_cdc_mysql.connection import BinlogStream, encrypted
 from s3gc_cdc_mysql.events import Format, Rotate
 from s3gc_cdc_mysql.flavour import Flavour, fetch, flavour_of
 from s3gc_cdc_mysql.position import MOST_OFFSET, Gtids, LogPlace, Place
@@ -52,9 +52,22 @@ class Target:
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[Any]:
         """A connection in autocommit that reads values as the direct read does."""
-        async with asyncio.timeout(CONNECT_SECONDS):
-            connection = await aiomysql.connect(**self._settings)
+        # Not aiomysql.connect(), which leaves the connection open when it is cancelled.
+        connection = aiomysql.Connection(**self._settings)
         try:
+            async with asyncio.timeout(CONNECT_SECONDS):
+                await connection._connect()
+        except aiomysql.OperationalError as error:
+            if error.__cause__ is None:
+                raise
+            code, *rest = error.args  # the driver keeps the reason to itself
+            raise aiomysql.OperationalError(code, f"{' '.join(map(str, rest))}: {error.__cause__}") from error
+        except BaseException:
+            connection.close()
+            raise
+        try:
+            if "ssl" in self._settings and not encrypted(connection):
+                raise SourceError("TLS was asked for, and the server doesn't offer it")
             await _flavour(connection).prepare(connection)
             yield connection
         finally:

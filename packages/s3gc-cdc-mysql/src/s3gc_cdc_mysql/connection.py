@@ -113,7 +113,7 @@ class BinlogStream:
         except BaseException:
             connection.close()
             raise
-        if isinstance(settings.get("ssl"), ssl.SSLContext) and not _encrypted(connection):
+        if isinstance(settings.get("ssl"), ssl.SSLContext) and not encrypted(connection):
             connection.close()
             raise SourceError("TLS was asked for, and the server doesn't offer it")
         return cls(connection, timeout)
@@ -368,6 +368,6 @@ class BinlogStream:
         return found
 
 
-def _encrypted(connection: Any) -> bool:
-    """aiomysql goes on in plain text when the server offers no TLS, whatever was asked for."""
+def encrypted(connection: Any) -> bool:
+    """Whether it is: aiomysql goes on in plain text where the server has no TLS, whatever was asked for."""
     return connection._writer.transport.get_extra_info("ssl_object") is not None

@@ -68,6 +68,7 @@ class LogPlace:
 
 # ----------------------------------------------------------------------------------------- GTIDs
 
+_TAG = re.compile(r"[a-z_][a-z0-9_]*")
 _SPAN = re.compile(r"(\d+)(?:-(\d+))?")
 
 
@@ -148,6 +149,8 @@ class MysqlGtids:
             for word in rest:
                 span = _SPAN.fullmatch(word)
                 if span is None:
+                    if not _TAG.fullmatch(word.strip().lower()):
+                        raise ValueError(f"{word!r} is neither an interval nor a tag")
                     name = f"{source}:{word.strip().lower()}"
                     continue
                 first = int(span[1])

@@ -139,7 +139,8 @@ class References:
                 change.empty(table)
             for one in batch.changes:
                 change.add(one.table, one.row_id, one.references, one.columns, one.previous_row_id)
-                change.touch(key_hash(key) for key in one.named)
+                if one.named:
+                    change.touch(key_hash(key) for key in one.named)
             change.flush()
             if batch.stale is not None:
                 connection.execute(

@@ -281,6 +281,10 @@ class MysqlDialect(Dialect):
         return [repr(row) for row in rows]
 
     async def _variables(self, connection: AsyncConnection) -> dict[str, str]:
+        if self._tls or self._files:  # the driver goes on in plain text where the server has no TLS
+            cipher = await fetch(connection, "SHOW SESSION STATUS LIKE 'Ssl_cipher'")
+            if not (cipher and cipher[0][1]):
+                raise SourceError("TLS was asked for, and the server doesn't offer it")
         listed = ", ".join(f"'{name}'" for name in _VARIABLES.split())
         rows = await fetch(connection, f"SHOW GLOBAL VARIABLES WHERE Variable_name IN ({listed})")
         return {str(name).lower(): str(value) for name, value in rows}

@@ -30,6 +30,13 @@ from s3gc.sources._postgres_text import NATIVE, NATIVE_KEYS, POSTGRES_TEXT, odd_
 
 _CONNECT_SECONDS = 30.0
 _TEXTS = frozenset({"text", "varchar"})
+_ORDER_KEPT = (
+    "SELECT NOT EXISTS (SELECT FROM pg_database WHERE datname = current_database()"
+    "  AND datcollversion IS DISTINCT FROM pg_database_collation_actual_version(oid))"
+    " AND NOT EXISTS (SELECT FROM pg_collation c WHERE c.collprovider IN ('c', 'i')"
+    "  AND c.oid IN (SELECT attcollation FROM pg_attribute WHERE attnum > 0)"
+    "  AND c.collversion IS DISTINCT FROM pg_collation_actual_version(c.oid))"
+)
 _TROUBLES = {
     "42501": Trouble.DENIED,  # insufficient_privilege, also where row-level security would hide rows
     "42P01": Trouble.GONE,  # undefined_table
@@ -86,6 +93,19 @@ class PostgresRows(Rows):
         return rows
 
 
+async def _order_is_kept(connection: AsyncConnection) -> bool:
+    """Whether texts are sorted as they were when the indexes were made, as far as the server knows.
+
+    After an update of the C library or ICU an index on texts may find too few rows (PostgreSQL's
+    documentation, ALTER COLLATION: notes). Servers before 15 don't know about the database's own order.
+    """
+    [(version,)] = await fetch(connection, "SELECT current_setting('server_version_num')::int")
+    if version < 150_000:
+        return False
+    [(kept,)] = await fetch(connection, _ORDER_KEPT)
+    return bool(kept)
+
+
 class PostgresDialect(Dialect):
     """A primary server, read in one REPEATABLE READ transaction."""
 
@@ -132,6 +152,9 @@ class PostgresDialect(Dialect):
         [(replica,)] = await fetch(connection, "SELECT pg_is_in_recovery()")
         if replica:  # it lags behind, and several hosts in a URL may change their roles
             raise SourceError(_REPLICA)
+        if not await _order_is_kept(connection):
+            for path in ("indexscan", "indexonlyscan", "bitmapscan"):
+                await connection.exec_driver_sql(f"SET LOCAL enable_{path} = off")
 
     async def query(self, connection: AsyncConnection, table: TrackedTable) -> TableQuery:
         found = await fetch(connection, _LOOKUP, self.quoted(*table.parts))

@@ -7,8 +7,10 @@ import functools
 from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
+from random import Random
 from typing import TYPE_CHECKING, Any
 
+import anyio
 import pluggy
 
 from s3gc import (
@@ -33,6 +35,11 @@ if TYPE_CHECKING:
 
 CALM = 2_000.0
 """Seconds before the last start: whoever held the lease is gone for good."""
+
+FOLLOWED = 8.0
+"""Seconds for which the follower runs, when it does."""
+
+LOOKS_EVERY = timedelta(seconds=1)
 
 RESTARTS = 6
 """Processes of one host; a schedule that needs more than that goes on without it."""
@@ -212,6 +219,10 @@ class Host:
         world.story.say(process.name, "begins to {} {}", step.kind, step.key)
         if step.kind == "verify":
             await self._verify(gc)
+            return True
+        if step.kind == "follow":
+            with anyio.move_on_after(FOLLOWED):
+                await gc.follow(every=LOOKS_EVERY, chance=Random(step.number))
             return True
         if step.kind == "restart":
             return False

@@ -61,7 +61,7 @@ class Trigger:
 
 @frozen
 class Step:
-    """Something that a host does: wait, plan, collect, restore, acknowledge, restart, verify."""
+    """Something that a host does: wait, follow, plan, collect, restore, acknowledge, restart, verify."""
 
     kind: str
     seconds: float = 0.0
@@ -133,6 +133,7 @@ class Profile:
     layout: str = "one"  # or: two processes, two machines, claims, staging
     sources: Sequence[str] = ("main",)
     follows: bool = False
+    follower: bool = False  # it may run between two operations
     acts: Mapping[str, int] = Factory(dict)
     act_points: Mapping[str, tuple[int, int]] = Factory(dict)  # point → (largest nth, weight)
     most_acts: int = 4
@@ -204,6 +205,8 @@ def _script(chooser: Chooser, profile: Profile, settings: Settings) -> list[Step
     for number in range(cycles):
         wait = max(waits) if profile.quiet else chooser.pick(waits)
         steps.append(Step("wait", wait))
+        if profile.follower and chooser.chance(50):
+            steps.append(Step("follow", number=chooser.integer(0, 3)))
         kind = chooser.weighted(profile.steps)
         key = chooser.pick(GARBAGE) if kind.startswith("restore") else ""
         steps.append(Step(kind, float(chooser.pick(profile.pauses)), key, chooser.integer(0, 1)))

@@ -241,6 +241,8 @@ class SimSource(ReferenceSource):
             await self._call("change", lambda: None)
             again = commit.lsn <= begin
             changes = [self._change(event) for event in commit.events]
+            if self._process.eyes.doing == "follow":
+                world.story.count("changes to a follower")
             world.oracle.told_change(self._process, self.name, commit, changes, again=again)
             position = Position(self.name, f"{self._database.timeline}/{commit.lsn}", commit.lsn)
             yield ChangeBatch(changes, position, EPOCH + timedelta(seconds=commit.at), again=again)

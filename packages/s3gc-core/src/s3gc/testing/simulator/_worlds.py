@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from attrs import evolve
+
 from s3gc.testing.simulator._schedule import Profile
 
 WRITES = {
@@ -128,6 +130,39 @@ PATIENT: Mapping[str, tuple[object, ...]] = {
     "max_share": (1.0, 0.25),
 }
 
+_FOLLOWING = Profile(
+    name="following",
+    weight=5,
+    about="changes are followed: late, told twice, lost, with rows that come and go",
+    follows=True,
+    acts={**WRITES, "insert_silently": 5, "touch": 8, "delete": 6},
+    act_points={**POINTS, "changes<": (5, 4), "change>": (5, 4)},
+    timeline_acts=4,
+    faults={
+        "slot": 2,
+        "purge": 2,
+        "failover": 2,
+        "repeat": 3,
+        "lag": 2,
+        "crash": 3,
+        "fail": 2,
+        "power": 1,
+    },
+    fault_points={
+        **CRASH_POINTS,
+        "begin<": (2, 2),
+        "changes<": (5, 4),
+        "changes>": (5, 3),
+        "change<": (5, 3),
+        "change>": (5, 3),
+        "applied<": (5, 3),
+        "applied>": (5, 3),
+    },
+    most_cycles=3,
+    steps={"collect": 6, "plan_collect": 1, "acknowledge": 1},
+    settings={**EAGER, "grace_hours": (0, 0, 2, 24), "observations": (1, 1, 2)},
+)
+
 _ALL = (
     Profile(
         name="scanning",
@@ -251,37 +286,13 @@ _ALL = (
             "owned": ((), (), ("a/", "thumbs/", "p/")),
         },
     ),
-    Profile(
-        name="following",
-        weight=5,
-        about="changes are followed: late, told twice, lost, with rows that come and go",
-        follows=True,
-        acts={**WRITES, "insert_silently": 5, "touch": 8, "delete": 6},
-        act_points={**POINTS, "changes<": (5, 4), "change>": (5, 4)},
-        timeline_acts=4,
-        faults={
-            "slot": 2,
-            "purge": 2,
-            "failover": 2,
-            "repeat": 3,
-            "lag": 2,
-            "crash": 3,
-            "fail": 2,
-            "power": 1,
-        },
-        fault_points={
-            **CRASH_POINTS,
-            "begin<": (2, 2),
-            "changes<": (5, 4),
-            "changes>": (5, 3),
-            "change<": (5, 3),
-            "change>": (5, 3),
-            "applied<": (5, 3),
-            "applied>": (5, 3),
-        },
-        most_cycles=3,
-        steps={"collect": 6, "plan_collect": 1, "acknowledge": 1},
-        settings={**EAGER, "grace_hours": (0, 0, 2, 24), "observations": (1, 1, 2)},
+    _FOLLOWING,
+    evolve(
+        _FOLLOWING,
+        name="follower",
+        weight=2,
+        about="between the cycles a follower keeps up with the changes",
+        follower=True,
     ),
     Profile(
         name="restored",
