@@ -9,7 +9,6 @@ from hashlib import blake2b
 
 from s3gc.model import Reference
 
-
 _KEY = blake2b(digest_size=8)
 
 
