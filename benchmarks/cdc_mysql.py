@@ -20,6 +20,7 @@ import platform
 import subprocess
 import sys
 import tempfile
+import textwrap
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -296,6 +297,7 @@ def main() -> None:
         f"{os.cpu_count()} cores ({platform.machine()}), load {load:.1f} at the beginning; Python "
         f"{platform.python_version()}, aiomysql {version('aiomysql')}, mysql-replication {version('mysql-replication')}, MariaDB 10.11.\n"
     )
+    note = f"\n{textwrap.fill(note.strip(), 118)}\n"
     print(note)
     if arguments.write:
         page = PAGE.read_text(encoding="utf-8")

@@ -26,6 +26,8 @@ import zstandard
 from attrs import define, frozen
 from PIL import Image
 
+from s3gc.compressors import ZstdCompressor
+from s3gc.compressors.policies import POLICIES as LEVELS
 from s3gc_codecs import POLICIES, Policy, classify, codecs
 from s3gc_codecs._exact import ExactCodec
 
@@ -207,7 +209,7 @@ def by_zstd(total: Total, data: bytes, level: int) -> int:
 
 
 def by_policy(total: Total, data: bytes, policy: Policy, unexact: list[str]) -> int:
-    """As a worker does: the smallest exact body, else zstd at the policy's level."""
+    """As a vault does: the smallest exact body, else zstd at the level that the vault has for this size."""
     offered = {codec.name: codec for codec in codecs()}
     best: int | None = None
     took: set[str] = set()
@@ -235,7 +237,10 @@ def by_policy(total: Total, data: bytes, policy: Policy, unexact: list[str]) -> 
             continue
         took.add(rule.codec)
         best = len(body) if best is None else min(best, len(body))
-    return by_zstd(total, data, policy.zstd_level) if best is None else best
+    if best is not None:
+        return best
+    level, up_to = LEVELS[policy.name]
+    return by_zstd(total, data, ZstdCompressor(level, up_to=up_to).level_for(len(data)))
 
 
 WAYS = ("zstd-19", "fast", "full")

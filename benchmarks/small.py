@@ -1,6 +1,6 @@
 """Small objects into a vault: one frame each, and in solid blocks, in one run.
 
-    python -m benchmarks.small [--objects 20000]
+    python -m benchmarks.small [--objects 20000] [--levels 3 19]
 
 Documents are made, not collected: JSON of records with ids, names, dates, numbers, no two alike. Each way is
 measured with the read-back and the journal, as a sweep does it, then all is verified.
@@ -29,7 +29,6 @@ from s3gc.vault import LocalVault, record_to_json
 
 OPERATION = "01K00000000000000000000000"
 WHEN = datetime(2026, 1, 1, tzinfo=UTC)
-BLOCK_LEVEL = 6
 BATCH, GROUP = 1_000, 250
 
 
@@ -62,16 +61,19 @@ def objects(count: int, sizes: tuple[int, int]) -> list[WholeObject]:
 
 
 async def measure(
-    some: Sequence[WholeObject], solid: bool, folder: Path
+    some: Sequence[WholeObject], solid: int | None, folder: Path
 ) -> tuple[float, float, float, float]:
-    """(objects/s, CPU µs an object, bytes stored an object, verified objects/s)."""
+    """(objects/s, CPU µs an object, bytes stored an object, verified objects/s).
+
+    ``solid``: zstd's level for blocks; None: a frame each.
+    """
     codecs, codec = by_policy([ZstdCompressor()], FAST)
     vault = LocalVault(
         folder,
         compressors=codecs,
         clock=SystemClock(),
         codec=codec,
-        solid=ZstdCompressor(BLOCK_LEVEL) if solid else None,
+        solid=None if solid is None else ZstdCompressor(solid),
     )
     await vault.open("memory://bench")
     wall, cpu = time.perf_counter(), time.process_time()
@@ -101,17 +103,19 @@ async def measure(
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--objects", type=int, default=20_000)
-    count = parser.parse_args().objects
+    parser.add_argument("--levels", type=int, nargs="+", default=[3, 19], help="zstd's, of blocks")
+    options = parser.parse_args()
+    count = options.objects
     print("| objects | way | objects/s | CPU µs | bytes stored | smaller | verified/s |")
     print("|---|---|---|---|---|---|---|")
     for name, sizes in (("JSON of 0.3 to 1 KB", (300, 1_000)), ("JSON of 4 KB", (4_060, 4_060))):
         some = objects(count, sizes)
         alone = 0.0
-        for solid in (False, True):
+        for solid in (None, *options.levels):
             with tempfile.TemporaryDirectory() as folder:
                 found = anyio.run(partial(measure, some, solid, Path(folder) / "vault"))
             alone = alone or found[2]
-            way = "blocks" if solid else "a frame each"
+            way = "a frame each" if solid is None else f"blocks, level {solid}"
             rate, cpu, stored, verified = found
             numbers = f"{rate:,.0f} | {cpu:.0f} | {stored:.0f} | {alone / stored:.2f} | {verified:,.0f}"
             print(f"| {name} | {way} | {numbers} |", flush=True)

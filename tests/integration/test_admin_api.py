@@ -50,6 +50,7 @@ ENDPOINTS = [
     ("POST", f"/restore/{ULID}"),
     ("POST", "/restore-key?s3_key=a"),
     ("POST", "/restore-to-time?at=2026-01-01T00:00:00Z"),
+    ("GET", "/report"),
     ("POST", "/missing"),
     ("POST", "/verify"),
     ("POST", "/drill"),

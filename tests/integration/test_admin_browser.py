@@ -307,7 +307,7 @@ def test_no_page_has_a_serious_fault_or_is_too_wide(person: Person) -> None:
     person.sees("Restore what it deleted")
     operation = person.driver.current_url.partition(UI)[2]
     pages = ["", "/plan", "/operations", "/explain?s3_key=old/plain.bin", "/restore", "/missing", "/breakers"]
-    for page in [*pages, "/vault", "/run", operation]:
+    for page in [*pages, "/vault", "/report", "/run", operation]:
         person.go(page)
         for size in (DESKTOP, PHONE):
             for dark in (False, True):

@@ -13,11 +13,14 @@ from typing import Any
 import httpx
 import pytest
 from fastapi import FastAPI, Header
+from starlette.requests import Request
 from starlette.routing import Mount
 
 from fixtures_admin import AS_OPERATOR, BASE, OPERATOR, VIEWER, Site, client_of, finished
 from fixtures_cli import FILES, KEPT, ORPHANS
 from s3gc_fastapi import s3gc_lifespan
+from s3gc_fastapi._errors import Refusal
+from s3gc_fastapi.ui._forms import read_form
 
 pytestmark = pytest.mark.anyio
 
@@ -32,6 +35,7 @@ PAGES = [
     "/breakers",
     "/missing",
     "/vault",
+    "/report",
 ]
 FORMS = {
     "/plan": {},
@@ -357,3 +361,11 @@ async def test_a_vault_that_is_not_open_has_a_page_that_says_so(site: Site) -> N
         assert "Not open" in page.text
         for other in ("/plan", "/operations", "/vault", "/breakers"):
             assert (await client.get(UI + other)).status_code == 503
+
+
+@pytest.mark.parametrize("length", ["65537", "9" * 5000, "\u00b2", "-1", "1e3", ""])
+async def test_a_form_that_is_too_large_or_does_not_say_is_refused(length: str) -> None:
+    headers = [(b"content-length", length.encode("latin-1"))]
+    with pytest.raises(Refusal) as refused:
+        await read_form(Request({"type": "http", "method": "POST", "path": "/", "headers": headers}))
+    assert refused.value.status == 413

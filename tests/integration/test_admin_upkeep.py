@@ -8,13 +8,16 @@ from typing import Any
 
 import anyio
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from fixtures_admin import AS_VIEWER, BASE, Site, client_of, finished, run
 from fixtures_cli import FILES, KEPT, ORPHANS
 from s3gc import Collector
 from s3gc.clock import SystemClock
 from s3gc.testing.fakes import FakeStore
-from s3gc_fastapi import _upkeep
+from s3gc_fastapi import _report, _upkeep
+from s3gc_fastapi._report import Sums
 
 pytestmark = pytest.mark.anyio
 
@@ -270,3 +273,44 @@ async def test_no_key_leads_out_of_the_place(site: Site, other: Path) -> None:
         back = (await client.post(f"{BASE}/restore/{operation_id}?dry_run=false")).json()
         assert back["restored"] == len(HOSTILE), "into the bucket itself they come back, each as it was"
         assert all(store.contents()[key] == key.encode() for key in HOSTILE)
+
+
+# --------------------------------------------------------------------------- reports
+
+
+async def test_a_report_of_a_plan_and_of_an_operation(site: Site) -> None:
+    async with client_of(site.app()) as client:
+        assert (await client.get(f"{BASE}/report")).status_code == 404
+        operation_id = await run(client)
+        sizes = {key: len(FILES[key]) for key in ORPHANS}
+        for query, kind in (("", "plan"), (f"?operation_id={operation_id}", "collect")):
+            told = (await client.get(f"{BASE}/report{query}")).json()
+            assert (told["kind"], told["objects"], told["bytes"]) == (kind, len(sizes), sum(sizes.values()))
+            assert {one["s3_key"]: one["size"] for one in told["largest"]} == sizes
+            assert sum(one["objects"] for one in told["folders"]) == len(sizes)
+            assert {one["prefix"] for one in told["folders"]} >= {"images/"}
+            page = (await client.get(f"{BASE}/ui/report{query}")).text
+            assert all(key in page for key in sizes)
+        for wrong in ("x", "0" * 25):
+            assert (await client.get(f"{BASE}/report?operation_id={wrong}")).status_code == 422
+            assert (await client.get(f"{BASE}/ui/report?operation_id={wrong}")).status_code == 422
+        assert (await client.get(f"{BASE}/report?operation_id={'0' * 26}")).status_code == 404
+
+
+@given(st.lists(st.tuples(st.text("ab/", max_size=8), st.integers(0, 9)), max_size=80), st.integers(1, 6))
+def test_sums_lose_nothing_however_few_folders_are_told_apart(
+    objects: list[tuple[str, int]], most: int
+) -> None:
+    with pytest.MonkeyPatch.context() as few:
+        few.setattr(_report, "MOST_FOLDERS", most)
+        sums = Sums()
+        for key, size in objects:
+            sums.add(key, size)
+        told = sums.document()
+    assert (told["objects"], told["bytes"]) == (len(objects), sum(size for _, size in objects))
+    assert len(sums.folders) <= most + 1, "the one for all the rest"
+    assert sum(number for number, _ in sums.folders.values()) == len(objects)
+    assert sum(size for _, size in sums.folders.values()) == told["bytes"]
+    assert [one["size"] for one in told["largest"]] == sorted((s for _, s in objects), reverse=True)[:20]
+    for name in sums.folders:
+        assert not name or any(key.startswith(name) for key, _ in objects)

@@ -85,6 +85,15 @@ async def test_a_row_that_moves_under_the_scan_is_seen_with_all_its_values(app: 
     assert "big/19" in {r.key for r in rows.references}
 
 
+async def test_a_key_that_a_row_names_for_a_moment_is_told(app: App) -> None:
+    """A row that has to be read has gone on by then; what its change said itself mustn't be forgotten."""
+    await app.run(*DOCS, insert_doc(1))
+    kept = await app.follow({"docs": ["doc", "path"]})
+    await app.run("UPDATE docs SET id = 10, path = 'for a moment'", "UPDATE docs SET path = 'b'")
+    assert {"b", "big/1"} <= await kept.agrees()
+    assert "for a moment" in {r.key for b in kept.batches for c in b.changes for r in c.references}
+
+
 async def test_rows_that_trade_ids_with_unchanged_values(app: App) -> None:
     await app.run(*DOCS, insert_doc(1), insert_doc(2))
     kept = await app.follow({"docs": ["doc", "path"]})

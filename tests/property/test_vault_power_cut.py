@@ -23,12 +23,13 @@ from power_cut import Dead, TornDisk
 from s3gc import Collector, ObjectAttributes, Safety, create_config, create_plugin_manager
 from s3gc.compressors import ZstdCompressor
 from s3gc.lease import LEASE_PREFIX
-from s3gc.model import DeleteOutcome
+from s3gc.model import DeleteOutcome, JournalDraft
 from s3gc.testing.fakes import FakeClock, FakeSource, FakeStore
-from s3gc.testing.vault_contract import read
-from s3gc.vault import LocalVault, _encode, _session
+from s3gc.testing.vault_contract import add, read
+from s3gc.vault import LocalVault, _encode, _session, record_to_json
 from s3gc.vault._locations import index_of
 from s3gc.vault.browse import Wanted, latest
+from s3gc.vault.prune import forget
 
 STRIDE = int(os.environ.get("VAULT_CUT_STRIDE", "0")) or 9
 
@@ -201,3 +202,79 @@ def test_a_power_cut_at_any_write_of_a_sweep(tmp_path: Path, backend: str) -> No
     begin = 0 if backend == "asyncio" else STRIDE // 2
     cut = {after_a_cut(tmp_path / str(step), step, backend).last for step in range(begin, whole, STRIDE)}
     assert cut >= {"pwrite", "fdatasync", "within append"}
+
+
+# --------------------------------------------------------------------------- removing one for ever
+
+ONE, NOW = "01K00000000000000000000000", "01K0000000000000000000000Z"
+GONE = "a/twin1"
+"""Three others share its bytes."""
+
+
+async def forgets(folder: Path, begun: list[int], disk: TornDisk) -> None:
+    """Fill a vault, and forget one backup; ``begun`` is told how many steps came before that."""
+    clock = FakeClock()
+    vault = LocalVault(folder, compressors=[ZstdCompressor()], clock=clock, solid=ZstdCompressor())
+    await vault.open("memory://fake")
+    try:
+        async with vault.session(ONE) as session:
+            for key, data in FREE.items():
+                await add(session, key, data)
+            made = await session.commit()
+        drafts = [
+            JournalDraft(event, ONE, record.key, {"backup": record_to_json(record)})
+            for event in ("backed_up", "deleted")
+            for record in made
+        ]
+        await vault.journal.append(drafts)
+    finally:
+        await vault.aclose()
+    vault = LocalVault(folder, compressors=[ZstdCompressor()], clock=clock, solid=ZstdCompressor())
+    await vault.open("memory://fake", create=False)
+    begun.append(disk.steps)
+    try:
+        assert (await forget(vault, NOW, GONE, reason="law", dry_run=False)).problems == ()
+    finally:
+        await vault.aclose()
+
+
+async def check_forgotten(folder: Path) -> None:
+    vault = LocalVault(folder, compressors=[ZstdCompressor()], clock=FakeClock(), solid=ZstdCompressor())
+    await vault.open("memory://fake", create=False)
+    for again in (False, True):
+        assert vault.problems == ()
+        assert (await vault.journal.verify()).ok
+        assert (await vault.verify()).problems == ()
+        found = {stored.record.key: stored.record async for stored in latest(vault, Wanted())}
+        assert found.keys() >= FREE.keys() - {GONE}
+        for key, record in found.items():
+            assert await read(vault, record) == FREE[key], key
+        if again:
+            assert GONE not in found
+        elif GONE in found:
+            assert (await forget(vault, NOW, GONE, reason="law", dry_run=False)).problems == ()
+    await vault.aclose()
+
+
+def forgotten_until(folder: Path, step: int, seed: int, backend: str) -> tuple[TornDisk, int]:
+    disk = TornDisk(folder / "vault", folder / "found", step, seed)
+    begun: list[int] = []
+    with disk.watched(), dies():
+        anyio.run(forgets, folder / "vault", begun, disk, backend=backend)
+    if disk.dead:
+        anyio.run(check_forgotten, folder / "found", backend=backend)
+    return disk, begun[0]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_a_power_cut_at_any_write_of_forgetting(tmp_path: Path, backend: str) -> None:
+    whole, begun = forgotten_until(tmp_path / "whole", 10**9, 0, backend)
+    assert whole.steps > begun + 5
+    cut: set[str] = set()
+    for step in range(begun, whole.steps):
+        for seed in range(4):
+            disk, _ = forgotten_until(tmp_path / f"{step}-{seed}", step, seed, backend)
+            cut.add(disk.last)
+    assert cut >= {"pwrite", "fdatasync", "within append", "unlink"}

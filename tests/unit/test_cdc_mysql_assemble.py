@@ -361,7 +361,7 @@ def test_what_an_image_lacks_is_not_told_as_gone() -> None:
         ("2", None, frozenset(), []),
         ("3", None, None, ["kept"]),
         ("5", "4", frozenset(), []),
-        ("6", None, None, []),
+        ("6", None, frozenset(), []),
     ]
     again = [(one.change, one.key, one.log.offset) for one in log.assembler._gathering.again]
     assert [(change, list(key)) for change, key, _ in again] == [(3, [5]), (4, [6])]

@@ -17,6 +17,7 @@ from s3gc.compressors.policies import POLICIES, by_policy
 from s3gc.errors import ConfigError
 from s3gc.opening import vault_of
 from s3gc.testing.vault_contract import read, store
+from s3gc.vault._locations import index_of
 from s3gc.vault.browse import Wanted, latest
 
 pytestmark = pytest.mark.anyio
@@ -82,8 +83,20 @@ async def test_without_codecs_there_is_zstd(tmp_path: Path, compression: str) ->
     plugins = create_plugin_manager(entry_points=False)
     vault = vault_of(plugins.hook, config(tmp_path / "v", compression), SystemClock())
     await vault.open("memory://b")
-    records = await store(vault, {"p": picture("x"), "t": b"text " * 99})
-    assert (records["p"].codec, records["t"].codec) == ("store", "zstd")
+    records = await store(vault, {"p.jpg": picture("x"), "t.txt": b"text " * 99})
+    assert (records["p.jpg"].codec, records["t.txt"].codec) == ("store", "zstd")
+    await vault.aclose()
+
+
+@pytest.mark.parametrize(("compression", "in_blocks"), [("fast", True), ("plain", False), ("zstd", False)])
+async def test_small_objects_are_in_blocks_by_default(
+    tmp_path: Path, compression: str, in_blocks: bool
+) -> None:
+    plugins = create_plugin_manager(entry_points=False)
+    vault = vault_of(plugins.hook, config(tmp_path / "v", compression), SystemClock())
+    await vault.open("memory://b")
+    records = await store(vault, {"1.json": b'{"a": 1}' * 9, "2.json": b'{"a": 2}' * 9})
+    assert [index_of(record.location) is not None for record in records.values()] == [in_blocks] * 2
     await vault.aclose()
 
 

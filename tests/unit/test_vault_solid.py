@@ -223,9 +223,17 @@ async def test_a_record_of_another_object_of_the_block_is_refused(vault: LocalVa
         evolve(one, location=block_of(one)),
         evolve(one, sha256="0" * 64),
         evolve(one, key="x"),
+        evolve(one, etag="x"),
+        evolve(one, size=one.size + 1),
+        evolve(one, version_id="v"),
+        evolve(one, attributes=evolve(one.attributes, tags={"a": "b"})),
+        evolve(one, codec="store"),
+        evolve(one, stored_size=one.stored_size + 1),
+        evolve(one, location=two.location),
     ):
         with pytest.raises(VaultError):
             await read(vault, wrong)
+        assert await vault.read_small([wrong]) == {}
     await vault.journal.append(
         [JournalDraft("backed_up", OPERATION, one.key, {"backup": record_to_json(evolve(one, etag="x"))})]
     )

@@ -410,9 +410,11 @@ class Assembler:
             for image in event.rows:
                 identity = self._identity(plan, image)
                 references, unknown = self._references(plan, image, None, identity)
+                columns = None
                 if unknown:  # MINIMAL: a column that wasn't named has its default, which may be a reference
                     self._read(plan, image, event)
-                changes.append(RowChange(plan.spec, identity, references))
+                    columns = _told(plan, unknown)
+                changes.append(RowChange(plan.spec, identity, references, columns))
         elif isinstance(event, Delete):
             changes.extend(RowChange(plan.spec, self._identity(plan, image)) for image in event.rows)
         else:
@@ -462,7 +464,7 @@ class Assembler:
         references, unknown = self._references(plan, after, before, identity)
         columns = None
         if unknown:
-            columns = frozenset(name for _, name, _ in plan.columns if name not in unknown)
+            columns = _told(plan, unknown)
             if previous != identity:
                 # The registry may know the row under neither id yet, so it has no old references to move.
                 self._read(plan, whole, event)
@@ -516,6 +518,10 @@ class Assembler:
                 for key in self._folders(keys):
                     found.append(Reference(key, spec, identity, name, prefix=True))
         return found, unknown
+
+
+def _told(plan: _Plan, unknown: Sequence[str]) -> frozenset[str]:
+    return frozenset(name for _, name, _ in plan.columns if name not in unknown)
 
 
 def _with(gtids: Gtids, event: MariadbGtid | MysqlGtid | None) -> Gtids:

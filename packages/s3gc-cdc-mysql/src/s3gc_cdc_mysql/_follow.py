@@ -127,15 +127,8 @@ class Follower:
         assert self._after is not None
         assert self._until is not None
         after = self._after
-        async with self._target.connection() as connection:
-            now = await self._target.now(connection)
         found = await self._target.catalogue()
         self._compare(found, after)
-        if not now.log.at_least(after.log):
-            raise PositionLost(
-                f"{self._name}: the server's log ends at {now.log}, before {after.log}: was it restored to "
-                "its past, or its log begun anew?"
-            )
         self._tables = list(found.known)
         assembler = Assembler(
             self._name,
@@ -189,7 +182,13 @@ class Follower:
                 for one in rows:
                     change = changes[one.change]
                     if change.row_id in found:
-                        changes[one.change] = evolve(change, references=found[change.row_id], columns=None)
+                        # Only what it doesn't tell: the row may have gone on since, and a key that it named
+                        # for a moment has to be spoken of.
+                        told = change.columns or frozenset()
+                        more = [r for r in found[change.row_id] if r.column not in told]
+                        changes[one.change] = evolve(
+                            change, references=[*change.references, *more], columns=None
+                        )
 
     async def forget(self) -> None:
         """End the stream; what was told was of a history that may be gone."""

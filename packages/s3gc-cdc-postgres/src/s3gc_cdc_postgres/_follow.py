@@ -227,7 +227,13 @@ class Follower:
                 for one in rows:
                     change = changes[one.change]
                     if change.row_id in found:
-                        changes[one.change] = evolve(change, references=found[change.row_id], columns=None)
+                        # Only what it doesn't tell: the row may have gone on since, and a key that it named
+                        # for a moment has to be spoken of.
+                        told = change.columns or frozenset()
+                        more = [r for r in found[change.row_id] if r.column not in told]
+                        changes[one.change] = evolve(
+                            change, references=[*change.references, *more], columns=None
+                        )
 
     def confirm(self, lsn: int) -> bool:
         """The server may forget what lies before. False if there is no stream to say it over."""

@@ -25,6 +25,7 @@ from s3gc_fastapi._history import document as document_of
 from s3gc_fastapi._history import objects
 from s3gc_fastapi._keys import Role
 from s3gc_fastapi._prometheus import exposition
+from s3gc_fastapi._report import of_operation, of_plan
 from s3gc_fastapi._restoring import Restoring
 from s3gc_fastapi._running import Running
 from s3gc_fastapi._upkeep import Upkeep
@@ -110,6 +111,7 @@ class Api:
         stream: Responses = {
             200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}, "description": "Events."}
         }
+        add("GET", "/report", self.report, models.SummedUp, 404, 409)
         add("GET", "/operations/{op_id}/events", self.events, None, 404, more=stream, response_class=Response)
         restored = _later(models.Restored)
         add("POST", "/restore/{op_id}", self.restoring.restore, models.Restored, 404, 409, **restored)
@@ -269,6 +271,24 @@ class Api:
             "objects": [values.clean(each) for each in some],
             "next_after": some[-1]["seq"] if len(some) == limit else None,
         }
+
+    async def report(
+        self,
+        operation_id: Annotated[
+            str | None, Query(pattern=models.ULID, description="An operation; none: the newest plan.")
+        ] = None,
+    ) -> dict[str, Any]:
+        """What an operation deleted, or the newest plan would: by folder, and the largest objects."""
+        if operation_id is None:
+            plan = await self.latest_plan()
+            if plan is None:
+                raise Refusal(404, "no_plan", "no plan was made yet: POST /plan makes one")
+            return await of_plan(plan)
+        await self._admin.history.refresh(self._admin.gc)
+        found = self._admin.history.get(operation_id)
+        if found is None:
+            raise Refusal(404, "no_operation", f"the journal knows no operation {operation_id}")
+        return await of_operation(self._admin.gc, found)
 
     async def events(self, op_id: Id) -> Response:
         """Progress as server-sent events: `progress` with each change, `end` at the end. Then it closes.

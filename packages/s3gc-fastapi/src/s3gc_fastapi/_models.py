@@ -435,3 +435,33 @@ class Drilled(Check):
     """Some backups were restored beside the bucket's own objects, compared, and removed again."""
 
     result: DrillResult | None = None
+
+
+class Folder(Model):
+    """What lies below a prefix."""
+
+    prefix: str
+    objects: int
+    bytes: int
+
+
+class LargeObject(Model):
+    """One of the largest objects."""
+
+    s3_key: str
+    size: int
+
+
+class SummedUp(Model):
+    """What a plan would delete, or an operation deleted."""
+
+    operation_id: str = Field(examples=[_ID])
+    kind: str = Field(examples=["collect"])
+    at: datetime
+    objects: int
+    bytes: int
+    folders: list[Folder] = Field(description="Those with the most bytes first.")
+    further_folders: int = Field(description="That aren't named.")
+    largest: list[LargeObject]
+    put_back: int = Field(description="Objects that a row named after all; they aren't counted.")
+    kept: dict[str, int] = Field(description="Objects kept, by reason code.")

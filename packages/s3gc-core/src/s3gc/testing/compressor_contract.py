@@ -83,6 +83,7 @@ class CompressorContract:
         data = bytes(range(256)) * 4096 + b"\0" * (3 * 1024 * 1024) + b"end"
         stored = compressed(compressor, cut_up(data, range(0, len(data), 1024 * 1024)))
         assert decompressed(compressor, cut_up(stored, range(0, len(stored), 65_536))) == data
+        assert decompressed(compressor, [compressed(compressor, [data])]) == data, "as one piece, too"
 
     @_FIXTURES
     @given(first=CONTENTS, second=CONTENTS)

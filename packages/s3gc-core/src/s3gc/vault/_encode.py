@@ -185,7 +185,7 @@ class Blocks:
         return [(group, self._block([batch[at] for at in group])) for group in grouped(small)]
 
     def _block(self, objects: Sequence[Arrived]) -> _Block:
-        sha256s = [one.sha256 or hashlib.sha256(one.data).digest() for one in objects]
+        sha256s = [one.sha256 or sha256_of(one.data) for one in objects]
         whole = join(
             [
                 (one.header.with_codec(self.codec.name), sha256, one.data)
@@ -339,12 +339,13 @@ def read_back(placed: Sequence[Placed], codecs: Mapping[str, Compressor]) -> Non
         record = frame.record
         what = f"the backup of {record.key!r} at {record.location} does not read back as written"
         try:
-            if index_of(record.location) is not None:
+            if (index := index_of(record.location)) is not None:
                 if block is None or block_at != frame.offset:
                     block, block_at = read_block(read, record.location, codecs), frame.offset
                 if block.digest != frame.frame_digest:
                     raise VaultCorrupt("it is another frame")
-                if hashlib.sha256(block.at(record.location).data).digest() != frame.sha256:
+                # Its headers are those that were written, as the digest is.
+                if index >= len(block.entries) or sha256_of(block.entries[index][2]) != frame.sha256:
                     raise VaultCorrupt("other bytes come out than went in")
                 continue
             if id(frame) in surely:

@@ -104,7 +104,7 @@ def _take(
             if block is None or (block.offset, block.length) != (offset, length):
                 block = None
                 block = read_block(read, record.location, codecs)
-            found[record.key] = block.at(record.location).of(record, bucket)
+            found[record.key] = block.content_of(record, bucket)
     for codec, some in frames.items():
         contents = contents_of([frame for _, _, frame in some], codecs[codec])
         for (offset, record, _), data in zip(some, contents, strict=True):

@@ -21,11 +21,12 @@ from typing import Any
 from attrs import evolve, frozen
 
 from s3gc.abc import Compressor
-from s3gc.errors import VaultCorrupt
-from s3gc.model import BackupRecord, SameAs
+from s3gc.errors import VaultCorrupt, VaultError
+from s3gc.model import BackupRecord, ObjectInfo, SameAs
 from s3gc.vault._frames import Decoder, FrameReader, Read, codec_named, require_match
-from s3gc.vault._layout import SOLID_VERSION, Header, parse_header
+from s3gc.vault._layout import SOLID_VERSION, Header, header_text, parse_header
 from s3gc.vault._locations import index_of, location_of, parse_location
+from s3gc.vault._small_frames import sha256_of
 from s3gc.vault.records import canonical
 
 SOLID_OBJECTS = 64
@@ -144,6 +145,30 @@ class Block:
         if same != (self.bucket, self.operation_id, self.codec, len(data)):
             raise VaultCorrupt(f"the block at {self.offset} and its object {index} contradict each other")
         return Solid(header, record, data)
+
+    def content_of(self, record: BackupRecord, bucket: str) -> bytes:
+        """The bytes of the object at a record's place.
+
+        Raises:
+            VaultCorrupt: it is another object, or not the very bytes.
+        """
+        index = index_of(record.location)
+        if index is not None and index < len(self.entries) and self._surely(index, record, bucket):
+            return self.entries[index][2]
+        return self.at(record.location).of(record, bucket)
+
+    def _surely(self, index: int, record: BackupRecord, bucket: str) -> bool:
+        """Whether all that the block says of an object is what a record says, told without parsing it."""
+        text, sha256, data = self.entries[index]
+        info = ObjectInfo(record.key, len(data), record.etag, record.last_modified, record.version_id)
+        said = (record.size, record.codec, record.sha256, record.stored_size, record.same_as, bucket)
+        if said != (len(data), self.codec, sha256.hex(), self.shares[index], None, self.bucket):
+            return False
+        try:
+            header = header_text(info, record.attributes, bucket, self.operation_id).with_codec(self.codec)
+        except VaultError:
+            return False
+        return header == text and sha256_of(data) == sha256
 
     @property
     def objects(self) -> list[Solid]:

@@ -78,7 +78,7 @@ class _Checking:
                         if block is None or block_at != place:
                             block, block_at = None, place
                             block = read_block(read, record.location, self._codecs)
-                        block.at(record.location).of(record, self._bucket)
+                        block.content_of(record, self._bucket)
                         continue
                     if record.same_as is not None:
                         empty_record(read, offset, record, self._bucket)

@@ -310,7 +310,7 @@ class LocalVault(Vault):
         try:
             if index_of(here.location) is not None:
                 block = await self._run(lambda: self._read_block(fd, here.location))
-                yield block.at(here.location).of(here, self._bucket)
+                yield block.content_of(here, self._bucket)
                 return
             small = here.size <= SMALL_OBJECT_BYTES and length <= here.size + FRAME_EXTRA_BYTES
             coded = here.codec not in self._codecs and here.size <= CODED_MAX_BYTES

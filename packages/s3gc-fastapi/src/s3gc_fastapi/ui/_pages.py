@@ -6,12 +6,13 @@ import secrets
 from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
+from re import fullmatch
 from typing import Any
 
 from fastapi import APIRouter, Depends
 from fastapi.security import HTTPAuthorizationCredentials
 from markupsafe import Markup
-from starlette.datastructures import FormData, UploadFile
+from starlette.datastructures import FormData
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
@@ -19,20 +20,19 @@ from s3gc import Mode, __version__
 from s3gc_fastapi import _values as values
 from s3gc_fastapi._admin import Admin
 from s3gc_fastapi._api import Api
-from s3gc_fastapi._asked import After, Id, key_of, moment_of, read_moment
+from s3gc_fastapi._asked import After, Id, key_of
 from s3gc_fastapi._auth import Door, caller, csrf_value
 from s3gc_fastapi._errors import Refusal
 from s3gc_fastapi._history import document as document_of
 from s3gc_fastapi._keys import Role
+from s3gc_fastapi._models import ULID
 from s3gc_fastapi._routes import route_of
 from s3gc_fastapi._sessions import COOKIE, CSRF_COOKIE, CSRF_FIELD, HOURS, from_elsewhere, same, set_cookie
+from s3gc_fastapi.ui._forms import chosen, field, number, read_form
 from s3gc_fastapi.ui._render import chart, environment
 
 ROWS = 50
 CHART_RUNS = 60
-LARGEST_FORM = 65_536
-"""Bytes."""
-
 PAGES = (
     ("", "Overview"),
     ("/plan", "Plan"),
@@ -97,6 +97,7 @@ class Pages:
         get("/breakers", self.breakers, dependencies=look)
         get("/vault", self.vault, dependencies=look)
         get("/missing", self.missing, dependencies=look)
+        get("/report", self.report, dependencies=look)
         get("/run", self.run_form, dependencies=[Depends(self._door.needs(Role.OPERATOR))])
         post("/plan", self.make_plan, dependencies=act)
         post("/run", self.run, dependencies=act)
@@ -168,8 +169,8 @@ class Pages:
         Raises:
             Refusal: it is too large, or some other page sent it.
         """
-        form = await _read_form(request)
-        if not same(_field(form, CSRF_FIELD), csrf_value(request)):
+        form = await read_form(request)
+        if not same(field(form, CSRF_FIELD), csrf_value(request)):
             self._admin.log.warning("admin_csrf_refused", by=caller(request).name, path=request.url.path)
             raise Refusal(403, "csrf", "this form is out of date, or another page sent it: load it again")
         return form
@@ -191,7 +192,7 @@ class Pages:
             raise Refusal(403, "cross_site", "this came from another site")
         try:
             shown = HTTPAuthorizationCredentials(
-                scheme="Bearer", credentials=_field(await _read_form(request), "key").strip()
+                scheme="Bearer", credentials=field(await read_form(request), "key").strip()
             )
             found = self._door.identify(request, shown)
         except Refusal as refused:
@@ -274,6 +275,14 @@ class Pages:
             after=after,
         )
 
+    async def report(self, request: Request, operation_id: str = "") -> Response:
+        """Where lies what a plan would delete, or an operation deleted."""
+        if operation_id and not fullmatch(ULID, operation_id):
+            raise Refusal(422, "invalid", "this is no operation's id")
+        nothing = not operation_id and await self._api.latest_plan() is None
+        report = None if nothing else await self._api.report(operation_id or None)
+        return self._show(request, "report.html", report=report)
+
     async def explain(self, request: Request, s3_key: str = "") -> Response:
         """Why a key is still there, or why it went."""
         found = None
@@ -342,7 +351,7 @@ class Pages:
     async def run(self, request: Request) -> Response:
         """Begins a cycle."""
         form = await self._form(request)
-        if _field(form, "confirmed") != "yes":
+        if field(form, "confirmed") != "yes":
             raise Refusal(422, "not_confirmed", "tick the box to run a cycle")
         running = await self._admin.run(caller(request).name)
         return self._go(request, f"/operations/{running.operation_id}")
@@ -350,13 +359,13 @@ class Pages:
     async def restore(self, request: Request) -> Response:
         """Shows what would be restored, and with ``confirmed`` restores it."""
         form = await self._form(request)
-        what, value = _field(form, "what"), _field(form, "value")
-        overwrite = _field(form, "overwrite") == "yes"
-        dry_run = _field(form, "confirmed") != "yes"
-        chosen = _chosen(what, value)
-        into = _field(form, "into") or None
+        what, value = field(form, "what"), field(form, "value")
+        overwrite = field(form, "overwrite") == "yes"
+        dry_run = field(form, "confirmed") != "yes"
+        filters = chosen(what, value)
+        into = field(form, "into") or None
         done, _ = await self._api.restoring.do(
-            caller(request).name, **chosen, dry_run=dry_run, overwrite=overwrite, into=into
+            caller(request).name, **filters, dry_run=dry_run, overwrite=overwrite, into=into
         )
         return self._restore_page(request, what=what, value=value, overwrite=overwrite, into=into, done=done)
 
@@ -369,41 +378,24 @@ class Pages:
     async def verify(self, request: Request) -> Response:
         """Begins to read backups again."""
         form = await self._form(request)
-        share_of = _number(form, "share_of", 1, 1000) if _field(form, "share_of") else None
+        share_of = number(form, "share_of", 1, 1000) if field(form, "share_of") else None
         running = await self._admin.verify(caller(request).name, share_of)
         return self._go(request, f"/operations/{running.operation_id}")
 
     async def drill(self, request: Request) -> Response:
         """Begins to restore backups by way of trial."""
         form = await self._form(request)
-        running = await self._admin.drill(caller(request).name, _number(form, "objects", 1, 100))
+        running = await self._admin.drill(caller(request).name, number(form, "objects", 1, 100))
         return self._go(request, f"/operations/{running.operation_id}")
 
     async def acknowledge(self, request: Request) -> Response:
         """Lets a breaker go."""
         form = await self._form(request)
-        code, subject, reason = (_field(form, name) for name in ("code", "subject", "reason"))
+        code, subject, reason = (field(form, name) for name in ("code", "subject", "reason"))
         if not code or not reason.strip() or len(reason) > 2000:
             raise Refusal(422, "invalid", "give a reason of at most 2,000 characters")
         await self._api.do_acknowledge(caller(request).name, code, reason, subject)
         return self._go(request, "/breakers")
-
-
-def _chosen(what: str, value: str) -> dict[str, Any]:
-    """The filters of a restore.
-
-    Raises:
-        Refusal: they can't be meant.
-    """
-    if what == "key" and value:
-        return {"key": key_of(value)}
-    if what == "prefix" and value:
-        return {"prefix": key_of(value)}
-    if what == "operation" and value:
-        return {"operation_id": value.strip()[:64]}
-    if what == "time":
-        return {"at": moment_of(read_moment(value.strip()))}
-    raise Refusal(422, "invalid", "say what to restore")
 
 
 def _verdict(health: Mapping[str, Any]) -> dict[str, str]:
@@ -419,27 +411,6 @@ def _verdict(health: Mapping[str, Any]) -> dict[str, str]:
     if health["ok"]:
         return {"kind": "good", "title": "Healthy", "text": "Vault, store and sources answer."}
     return {"kind": "bad", "title": "Not healthy", "text": "Something doesn't answer; a cycle would be held."}
-
-
-async def _read_form(request: Request) -> FormData:
-    """Raises Refusal for one that is too large or doesn't say how large it is."""
-    length = request.headers.get("content-length", "")
-    if not length.isdigit() or int(length) > LARGEST_FORM:
-        raise Refusal(413, "too_large", f"a form has at most {LARGEST_FORM:,} bytes")
-    return await request.form(max_files=0, max_fields=20)
-
-
-def _field(form: FormData, name: str) -> str:
-    value = form.get(name, "")
-    return "" if isinstance(value, UploadFile) else value
-
-
-def _number(form: FormData, name: str, low: int, high: int) -> int:
-    """Raises Refusal for what is none between the two."""
-    text = _field(form, name)
-    if not (text.isascii() and text.isdigit() and len(text) < 10 and low <= int(text) <= high):
-        raise Refusal(422, "invalid", f"{name} must be a number from {low} to {high}")
-    return int(text)
 
 
 def _secure(request: Request) -> bool:
