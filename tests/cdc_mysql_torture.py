@@ -156,6 +156,7 @@ class MysqlTorture(Torture):
 
     async def _mend(self) -> None:
         """A statement that failed in the middle may have left a table away, or another in its place."""
+        self._gap = True  # also where it can't be mended: the server may have done it all the same
         try:
             connection = await self._connect()
             for statement in (

@@ -104,7 +104,9 @@ async def test_rows_that_trade_ids(app: MyApp) -> None:
 
 async def test_a_key_that_a_row_names_for_a_moment_is_told(app: MyApp) -> None:
     """A row that has to be read has gone on by then; what its change said itself mustn't be forgotten."""
-    await app.run("CREATE TABLE one (id int PRIMARY KEY, path varchar(99), doc text DEFAULT 'default.jpg')")
+    await app.run(
+        "CREATE TABLE one (id int PRIMARY KEY, path varchar(99), doc varchar(99) DEFAULT 'default.jpg')"
+    )
     kept = await app.follow({"one": ["path", "doc"]})
     await app.run("INSERT INTO one (id, path) VALUES (1, 'for a moment')", "UPDATE one SET path = 'b'")
     assert await kept.agrees() == {"b", "default.jpg"}
@@ -117,6 +119,10 @@ async def test_a_default_is_a_value_that_an_image_may_lack(app: MyApp) -> None:
     kept = await app.follow({"one": ["path"]})
     await app.run("INSERT INTO one (id) VALUES (1)", "INSERT INTO one VALUES (2, 'b', 1)")
     assert await kept.agrees() == {"default.jpg", "b"}
+    await app.run("UPDATE one SET path = 'c'", "REPLACE INTO one (id, n) VALUES (2, 5)")
+    assert await kept.agrees() == {"default.jpg", "c"}
+    await app.run("UPDATE one SET path = DEFAULT WHERE id = 1", "DELETE FROM one WHERE id = 2")
+    assert await kept.agrees() == {"default.jpg"}
 
 
 # --------------------------------------------------------------------------- keys and values

@@ -355,6 +355,7 @@ def test_what_an_image_lacks_is_not_told_as_gone() -> None:
     log.update((3, "kept"), (ABSENT, ABSENT))
     log.update((4, ABSENT), (5, ABSENT))
     log.insert((6, ABSENT))
+    log.update((7, ABSENT), (7, ABSENT))  # a REPLACE: the path has its default now
     told = [(c.row_id, c.previous_row_id, c.columns, [r.key for r in c.references]) for c in log.changes]
     assert told == [
         ("1", None, None, ["b"]),
@@ -362,9 +363,10 @@ def test_what_an_image_lacks_is_not_told_as_gone() -> None:
         ("3", None, None, ["kept"]),
         ("5", "4", frozenset(), []),
         ("6", None, frozenset(), []),
+        ("7", None, frozenset(), []),
     ]
     again = [(one.change, one.key, one.log.offset) for one in log.assembler._gathering.again]
-    assert [(change, list(key)) for change, key, _ in again] == [(3, [5]), (4, [6])]
+    assert [(change, list(key)) for change, key, _ in again] == [(3, [5]), (4, [6]), (5, [7])]
     assert again[-1][2] == log.at, "read when the event that spoke of it can be seen"
 
 

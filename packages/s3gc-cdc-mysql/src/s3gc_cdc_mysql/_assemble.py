@@ -465,8 +465,9 @@ class Assembler:
         columns = None
         if unknown:
             columns = _told(plan, unknown)
-            if previous != identity:
-                # The registry may know the row under neither id yet, so it has no old references to move.
+            if any(after[at] is not ABSENT for at in plan.key):
+                # Another id: the registry may know the row under neither yet, and has nothing to move then.
+                # Or the same: a REPLACE is logged so, and leaves out columns that got their defaults by it.
                 self._read(plan, whole, event)
         changes.append(
             RowChange(plan.spec, identity, references, columns, None if previous == identity else previous)

@@ -13,6 +13,7 @@ import asyncpg  # type: ignore[import-untyped]
 from s3gc.capture import CaptureFinding as Finding
 from s3gc.capture import CaptureState
 from s3gc.errors import SourceError
+from s3gc.resolver import Odd
 from s3gc.sources.capture import POSTGRES_TEXT, TrackedTable, refuse, two_indexes
 from s3gc_cdc_postgres import catalogue
 from s3gc_cdc_postgres._assemble import PREFIX
@@ -45,9 +46,9 @@ class Target:
     """One database, and the names of what we keep there."""
 
     def __init__(
-        self, dsn: str, tracked: Sequence[TrackedTable], publication: str, slot: str, plain_regex: str
+        self, dsn: str, tracked: Sequence[TrackedTable], publication: str, slot: str, odd: Odd
     ) -> None:
-        self._plain_regex = plain_regex  # of the resolver
+        self._odd = odd  # of the resolver
         self._dsn = dsn
         self.tracked = tracked
         self.publication = publication
@@ -133,7 +134,7 @@ class Target:
             }
             if slot.safe is not None:
                 details["slot_bytes_left"] = str(slot.safe)
-        details |= _indexes(found, self._plain_regex)
+        details |= _indexes(found, self._odd)
         if statements := around_a_migration(found, self.publication):
             details["to alter or drop a listed column"] = statements
         return CaptureState(
@@ -280,13 +281,11 @@ class Target:
         return done
 
 
-def _indexes(found: Catalogue, plain_regex: str) -> dict[str, str]:
+def _indexes(found: Catalogue, odd: Odd) -> dict[str, str]:
     """What makes the direct read quick where columns hold keys as they are."""
     return {
         f"indexes for {table.tracked.spec}.{column.name}": "; ".join(
-            two_indexes(
-                catalogue.quoted(table.schema, table.name), catalogue.quoted(column.name), plain_regex
-            )
+            two_indexes(catalogue.quoted(table.schema, table.name), catalogue.quoted(column.name), odd)
         )
         for table in found.tables
         if not isinstance(table, str)

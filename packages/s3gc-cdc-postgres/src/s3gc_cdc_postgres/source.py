@@ -76,7 +76,7 @@ class PostgresCdcSource(FollowedSql[Place]):
             resolver_settings,
         )
         dsn = f"postgresql://{url.partition('://')[2]}"
-        self._target = Target(dsn, self._tracked, publication, slot, resolver.plain_regex)
+        self._target = Target(dsn, self._tracked, publication, slot, resolver.odd)
         self._follower = Follower(self.name, self._target, resolver)
         self._tip = Tip(self._target)
         self._prints: Fingerprint | None = None  # as last read

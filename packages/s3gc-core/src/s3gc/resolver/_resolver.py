@@ -10,7 +10,7 @@ from attrs import frozen
 from s3gc.errors import ConfigError
 from s3gc.resolver._decode import MAX_KEY, Readings
 from s3gc.resolver._texts import TextReader
-from s3gc.resolver._urls import PLAIN, TokenReader
+from s3gc.resolver._urls import PLAIN, Odd, TokenReader
 from s3gc.resolver._values import texts
 
 _ONE_TOKEN = re.compile(r"[A-Za-z0-9_./:~@-]+").fullmatch  # nothing to take apart, unescape or decode
@@ -106,20 +106,15 @@ class Resolver:
         return frozenset(self._read(value))
 
     @property
-    def plain_regex(self) -> str:
-        """For a database: a text that it matches means itself, and itself below each of ``key_prefixes``.
-
-        That is all. Others may mean more. An expression that Python and SQL read alike.
-        """
-        return self._tokens.plain_regex
+    def odd(self) -> Odd:
+        """Which texts may mean more than themselves."""
+        return Odd(self._not_plain)
 
     def plain_values(self, keys: Collection[str]) -> list[str]:
-        """Of the texts that :attr:`plain_regex` matches, those that mean one of these keys."""
-        plain = re.compile(self.plain_regex).fullmatch
-        below = (
-            key.removeprefix(prefix) for prefix in self._prefixes for key in keys if key.startswith(prefix)
-        )
-        return [value for value in dict.fromkeys((*keys, *below)) if plain(value)]
+        """Of the texts that aren't :attr:`odd`, those that mean one of these keys."""
+        odd = self.odd
+        below = (key[len(start) :] for start in self._prefixes for key in keys if key.startswith(start))
+        return [value for value in dict.fromkeys((*keys, *below)) if not odd(value)]
 
     def only_keys(self, values: Sequence[str]) -> bool:
         """Whether each of these texts has one meaning alone: itself. Quick; a False says nothing.

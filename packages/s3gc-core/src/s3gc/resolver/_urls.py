@@ -43,6 +43,21 @@ class _Place:
     url: bool = False
 
 
+@frozen
+class Odd:
+    """Whether a text may mean more than itself, as Python and a database can both tell.
+
+    A text that isn't odd means itself, and itself below each of ``key_prefixes``. That is all.
+    """
+
+    beginnings: tuple[str, ...]
+    regex: str = "[^A-Za-z0-9_./-]|//|[.].*/|^[./]|^$"
+    """To be searched for in the text; Python and SQL read it alike."""
+
+    def __call__(self, text: str) -> bool:
+        return re.search(self.regex, text) is not None or text.startswith(self.beginnings)
+
+
 class TokenReader:
     """Reads tokens for one bucket."""
 
@@ -64,15 +79,6 @@ class TokenReader:
             and ("." not in token or "." not in token[: token.find("/") + 1])
             and not token.startswith(self.not_plain)
         )
-
-    @property
-    def plain_regex(self) -> str:
-        """A regular expression, of SQL's kind too, for values that have one reading only: themselves.
-
-        It takes fewer than :meth:`is_key_only`: dots stand in the last part of a path only.
-        """
-        unlike = "|".join(re.escape(start) for start in sorted(set(self.not_plain)))
-        return rf"^(?!{unlike})[A-Za-z0-9_-]+(/[A-Za-z0-9_-]+)*([.][A-Za-z0-9_.-]*)?$"
 
     def read(self, token: str, into: Readings, depth: int = 0) -> None:
         """Add every key that the token could mean."""

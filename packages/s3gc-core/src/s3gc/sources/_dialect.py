@@ -13,6 +13,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from s3gc.errors import SourceError
+from s3gc.resolver import Odd
 from s3gc.sources._names import nearest
 
 
@@ -156,15 +157,13 @@ class Dialect(abc.ABC):
     async def rows(self, connection: AsyncConnection, sql: str, *parameters: object) -> Rows:
         """Open a cursor on the server."""
 
-    def narrowed(
-        self, query: TableQuery, values: Collection[str], plain_regex: str
-    ) -> tuple[str, Sequence[object]]:
+    def narrowed(self, query: TableQuery, values: Collection[str], odd: Odd) -> tuple[str, Sequence[object]]:
         """The statement for those rows that may name what is looked for, and its parameters.
 
         It may give rows that don't, up to all of them, but never leave one out that does.
 
         Args:
-            values: of the texts that ``plain_regex`` matches, those that do. Of others nobody can say.
+            values: of the texts that aren't odd, those that do. Of odd ones nobody can say.
         """
         return query.sql, ()
 

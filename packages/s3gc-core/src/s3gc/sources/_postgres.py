@@ -12,6 +12,7 @@ from sqlalchemy.engine import URL
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from s3gc.errors import SourceError
+from s3gc.resolver import Odd
 from s3gc.sources import _survey_postgres
 from s3gc.sources._dialect import (
     Dialect,
@@ -201,19 +202,14 @@ class PostgresDialect(Dialect):
         raw: Any = (await connection.get_raw_connection()).driver_connection
         return PostgresRows(await raw.cursor(sql, *parameters))
 
-    def narrowed(
-        self, query: TableQuery, values: Collection[str], plain_regex: str
-    ) -> tuple[str, Sequence[object]]:
+    def narrowed(self, query: TableQuery, values: Collection[str], odd: Odd) -> tuple[str, Sequence[object]]:
         """Rows with one of these values, and all with a value of which nobody can say.
 
         :func:`~s3gc.sources._postgres_text.two_indexes` makes both quick to find.
         """
         if query.texts is None:
             return query.sql, ()
-        odd = [odd_value(name, plain_regex) for name in query.texts]
-        either = [
-            f"{name} = ANY ($1::text[]) OR {other}" for name, other in zip(query.texts, odd, strict=True)
-        ]
+        either = [f"{name} = ANY ($1::text[]) OR {odd_value(name, odd)}" for name in query.texts]
         return f"{query.sql} WHERE {' OR '.join(either)}", (list(values),)
 
     async def identity(self, connection: AsyncConnection) -> dict[str, str]:

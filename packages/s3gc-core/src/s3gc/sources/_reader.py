@@ -65,7 +65,7 @@ class Reader:
                 sql: str = query.sql
                 parameters: Sequence[object] = ()
                 if self._wanted is not None:
-                    sql, parameters = self._dialect.narrowed(query, self._values, self._resolver.plain_regex)
+                    sql, parameters = self._dialect.narrowed(query, self._values, self._resolver.odd)
                 self._rows = await self._dialect.rows(self._connection, sql, *parameters)
                 self._size = ChunkSize(self._batch_rows)
             rows = await self._rows.fetch(self._size.rows)
