@@ -93,3 +93,37 @@ def test_what_lies_below_stays_and_the_direct_read_sees_it(
     assert "media/avatars/1.jpg" not in gone
     assert "media/avatars/2.jpg" in gone
     assert ("media/albums/7/cover.jpg" in gone) is not bool(folders)
+
+
+@pytest.mark.parametrize("backend", ["postgres", "mysql"])
+def test_change_capture_reads_anew_when_they_change(
+    backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The positions that it has noted are of another reading of the values."""
+    import importlib
+
+    plugin = importlib.import_module(f"s3gc_cdc_{backend}")
+    seen: list[object] = []
+
+    def source(*_: object, resolver_settings: object, **__: object) -> None:
+        seen.append(resolver_settings)
+
+    module = importlib.import_module(f"s3gc_cdc_{backend}.source")
+    name = next(one for one in vars(module) if one.endswith("Source") and one.lower().startswith(backend))
+    monkeypatch.setattr(module, name, source)
+    if hasattr(plugin, name):
+        monkeypatch.setattr(plugin, name, source)
+    scheme = {"postgres": "postgresql", "mysql": "mysql"}[backend]
+    for prefixes in ([], ["media"]):
+        url = f"{scheme}://u:p@h/d"
+        config = create_config(
+            "my-bucket",
+            tables={"t": ["c"]},
+            cdc_backend=backend,
+            cdc_connection_url=url,
+            vault_path=str(tmp_path),
+            key_prefixes=prefixes,
+        )
+        plugin.s3gc_open_source(f"cdc+{url}", config=config, resolver=Resolver("my-bucket"))
+    assert len(seen) == 2
+    assert seen[0] != seen[1]

@@ -31,6 +31,11 @@ def s3gc_open_source(url: str, config: Config, resolver: Resolver) -> MysqlCdcSo
         resolver,
         folders=config.folders,
         server_id=server_id_for(config),
-        resolver_settings=(config.store_url, config.endpoint_url, sorted(config.base_urls)),
+        resolver_settings=(
+            config.store_url,
+            config.endpoint_url,
+            sorted(config.base_urls),
+            *([sorted(config.key_prefixes)] if config.key_prefixes else ()),
+        ),
         patience=config.safety.max_transaction_age,
     )
