@@ -16,12 +16,15 @@ from typer.testing import CliRunner
 
 from fixtures_cli import Run
 from fixtures_databases import Server, run_mariadb
+from fixtures_s3 import ACCESS_KEY, REGION, SECRET_KEY, S3Client, S3Server, s3_server, truth
 from integration.test_cdc_cycle import Bucket
 from s3gc import Collector, Safety, create_config
 from s3gc.errors import CycleHeld
 from s3gc.hooks import create_plugin_manager
 from s3gc_cdc_mysql._names import server_id_for
 from s3gc_cli._app import app
+
+__all__ = ["s3_server", "truth"]
 
 pytestmark = pytest.mark.anyio
 
@@ -126,6 +129,44 @@ async def test_plan_and_execute_over_restarts_of_ours_and_of_the_server(
         assert set(report.deleted) == {"k/1", "k/2", "k/3"}
         assert len((await gc.restore(prefix="", dry_run=False)).restored) == 7
     assert bucket.keys == set(keys)
+
+
+async def test_the_same_over_s3(
+    database: Database,
+    tmp_path: Path,
+    s3_server: S3Server,
+    truth: S3Client,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", ACCESS_KEY)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET_KEY)
+    name = f"s3gc-cdc-{database.name.replace('_', '-')}"
+    truth.create_bucket(Bucket=name)
+    for number in range(8):
+        truth.put_object(Bucket=name, Key=f"k/{number}", Body=b"bytes")
+
+    def keys() -> set[str]:
+        listed = truth.list_objects_v2(Bucket=name, Prefix="k/").get("Contents", ())
+        return {one["Key"] for one in listed}
+
+    database.sql("INSERT INTO files SELECT seq, CONCAT('k/', seq), '' FROM seq_0_to_5")
+    config = create_config(
+        bucket=name, endpoint_url=s3_server.endpoint_url, region=REGION, tables={"files": ["path"]},
+        mode="execute", retention_days=0, vault_path=tmp_path / "vault", cdc_backend="mysql",
+        cdc_connection_url=database.url, safety=Safety.demo().but(min_observations=2),
+    )  # fmt: skip
+    async with Collector.open(config, plugins=plugins()) as gc:
+        assert len(await gc.plan()) == 0
+    database.sql("DELETE FROM files WHERE id = 0; UPDATE files SET path = 'k/7' WHERE id = 1")
+    assert database.server.process is not None
+    database.server.process.stop()
+    database.server.process.start()
+    async with Collector.open(config, plugins=plugins()) as gc:
+        assert set((await gc.collect()).deleted) == {"k/6"}
+        assert set((await gc.collect()).deleted) == {"k/0", "k/1"}
+        assert keys() == {f"k/{number}" for number in (2, 3, 4, 5, 7)}
+        await gc.restore(prefix="", dry_run=False)
+    assert keys() == {f"k/{number}" for number in range(8)}
 
 
 async def test_no_error_shows_the_password(database: Database, bucket: Bucket, tmp_path: Path) -> None:
