@@ -168,6 +168,7 @@ SKIPPED = {
         "s3gc.testing",
         "s3gc.sources._postgres",
         "s3gc.sources._mysql",
+        "s3gc.sources.mysql",
         "s3gc.vault.checkpoints",
         "s3gc.vault.replica._seal",
     ),

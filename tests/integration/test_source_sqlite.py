@@ -17,7 +17,7 @@ import pytest
 from s3gc.errors import SourceError
 from s3gc.model import Reference
 from s3gc.resolver import Resolver
-from s3gc.sources import _reader
+from s3gc.sources import _chunks
 from s3gc.sources.sql import SqlSource
 from s3gc.testing.source_contract import counted, found, scanned
 
@@ -182,7 +182,7 @@ async def test_large_rows_come_in_small_batches(
         f"CREATE TABLE t (id INTEGER PRIMARY KEY, v); {numbers(400)} "
         "INSERT INTO t SELECT i, 'key' || i || char(10) || hex(zeroblob(500)) FROM n;"
     )
-    monkeypatch.setattr(_reader, "_BATCH_BYTES", 20_000)
+    monkeypatch.setattr(_chunks, "_CHUNK_BYTES", 20_000)
     async with opened(url, {"t": ["v"]}) as source:
         sizes = [len({r.row_id for r in batch.references}) async for batch in source.scan()]
     assert sum(sizes) == 400

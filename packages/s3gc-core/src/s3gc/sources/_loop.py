@@ -11,6 +11,8 @@ from anyio import get_cancelled_exc_class, to_thread
 
 T = TypeVar("T")
 
+_CLOSING_SECONDS = 5.0
+
 
 class LoopThread:
     """Runs coroutines of asyncio for a host on asyncio or trio, whose own loop stays free.
@@ -56,9 +58,11 @@ def _serve(loop: asyncio.AbstractEventLoop) -> None:
     asyncio.set_event_loop(loop)
     try:
         loop.run_forever()
-        for task in asyncio.all_tasks(loop):
-            task.cancel()
-        loop.run_until_complete(asyncio.sleep(0))
+        if tasks := asyncio.all_tasks(loop):
+            for task in tasks:
+                task.cancel()
+            # What was cancelled closes its connections, which takes some turns.
+            loop.run_until_complete(asyncio.wait(tasks, timeout=_CLOSING_SECONDS))
         loop.run_until_complete(loop.shutdown_asyncgens())
     finally:
         loop.close()
