@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from collections.abc import Sequence
 
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -12,6 +14,8 @@ from s3gc.resolver import Resolver
 from s3gc.sources._batch import BatchReader
 from s3gc.sources._chunks import ChunkSize
 from s3gc.sources._dialect import Dialect, Rows, TableQuery, TrackedTable
+
+_CLOSE_SECONDS = 5.0
 
 
 class Reader:
@@ -84,5 +88,8 @@ class Reader:
         connection, self._connection, self._rows = self._connection, None, None
         if connection is not None:
             # A cursor may be half read: throwing the connection away is quicker than reading to its end.
-            await connection.invalidate()
-            await connection.close()
+            # Bounded: aiosqlite waits for ever for a thread of its own that has ended meanwhile.
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_CLOSE_SECONDS):
+                    await connection.invalidate()
+                    await connection.close()
