@@ -136,11 +136,13 @@ class _Belt:
         """Finish one batch while the other is copied. Returns that one, or None when it failed."""
         finished: list[BaseException] = []
         copied: list[BaseException] = []
+        whole: list[_Batch] = []
 
         async def copy(batch: _Batch, scope: anyio.CancelScope) -> None:
             try:
                 with _kept_on_error(batch, self._tally):
                     await _copy(self._parts, self._session, batch, self._operation_id, self._tally)
+                whole.append(batch)
             except anyio.get_cancelled_exc_class():
                 raise
             except BaseException as error:  # noqa: BLE001 - raised again below, as it was
@@ -162,7 +164,11 @@ class _Belt:
                         group.cancel_scope.cancel()
         if ready is not None:
             if finished:
-                self._judge(finished[0], ready)
+                try:
+                    self._judge(finished[0], ready)
+                except BaseException:  # the sweep ends, and what was copied ahead stays
+                    self._tally.kept[gates.BATCH_FAILED] += sum(len(batch.entries) for batch in whole)
+                    raise
             else:
                 self._failed = 0
         if fresh is not None and copied:
