@@ -10,7 +10,7 @@ from typing import Any
 import anyio
 import pytest
 
-from s3gc import Collector, Safety, create_config, create_plugin_manager
+from s3gc import Collector, Safety, create_config, create_plugin_manager, sweep
 from s3gc.abc import ObjectAttributes
 from s3gc.errors import CycleHeld, S3GCError, SourceError, StoreError, Unsettled, VaultError
 from s3gc.model import DeleteOutcome
@@ -155,6 +155,30 @@ async def test_what_is_copied_ahead_stays_when_the_batch_before_stops_the_sweep(
         assert list(held.value.report.deleted) == []
         assert held.value.report.kept["batch_failed"] == 2 or "copy free/2" not in world.told
     assert "copy free/3" not in world.told
+    assert set(world.store.contents()) >= {"live", *FREE}
+
+
+async def test_what_is_copied_to_its_end_is_told_as_kept_when_the_batch_before_ends_the_sweep(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy, over = sweep._copy, anyio.Event()
+
+    async def copying(parts: Any, session: Any, batch: Any, *more: Any) -> None:
+        await copy(parts, session, batch, *more)
+        if "free/2" in batch.entries:
+            over.set()
+
+    async def finishing(*_: Any) -> None:
+        await over.wait()
+        raise SourceError("the database went away")
+
+    monkeypatch.setattr(sweep, "_copy", copying)
+    monkeypatch.setattr(sweep, "_finish", finishing)
+    async with world.open() as gc:
+        with pytest.raises(CycleHeld, match="went away") as held:
+            await gc.collect()
+    report = held.value.report
+    assert (report.kept["batch_failed"], report.backed_up) == (1, 2), "free/1's own end tells of it, not here"
     assert set(world.store.contents()) >= {"live", *FREE}
 
 

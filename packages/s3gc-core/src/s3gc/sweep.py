@@ -103,22 +103,20 @@ class _Belt:
     _operation_id: str
     _tally: Tally
     _failed: int = 0  # batches in a row
+    _copied: _Batch | None = None  # the one whose turn is next
 
     async def run(self, batches: Iterator[list[PlanEntry]]) -> None:
-        copied: _Batch | None = None
         try:
             while True:
                 # Read in a thread: parsing thousands of lines would stall the host's loop.
                 entries = await _threads.run(lambda: next(batches, []))
-                if not entries and copied is None:
+                if not entries and self._copied is None:
                     return
-                fresh = await self._verified(entries) if entries else None
-                ready, copied = copied, None
-                copied = await self._step(ready, fresh)
+                await self._step(await self._verified(entries) if entries else None)
                 await capabilities.reconsider(self._parts, self._operation_id)
         finally:
-            if copied is not None:  # the sweep ended before its turn
-                self._tally.kept[gates.BATCH_FAILED] += len(copied.entries)
+            if self._copied is not None:  # the sweep ended before its turn
+                self._tally.kept[gates.BATCH_FAILED] += len(self._copied.entries)
 
     async def _verified(self, entries: Sequence[PlanEntry]) -> _Batch | None:
         """A new batch, or None when it failed."""
@@ -132,17 +130,17 @@ class _Belt:
             return None
         return batch
 
-    async def _step(self, ready: _Batch | None, fresh: _Batch | None) -> _Batch | None:
-        """Finish one batch while the other is copied. Returns that one, or None when it failed."""
+    async def _step(self, fresh: _Batch | None) -> None:
+        """Finish the batch whose turn it is, while the fresh one is copied."""
+        ready, self._copied = self._copied, None
         finished: list[BaseException] = []
         copied: list[BaseException] = []
-        whole: list[_Batch] = []
 
         async def copy(batch: _Batch, scope: anyio.CancelScope) -> None:
             try:
                 with _kept_on_error(batch, self._tally):
                     await _copy(self._parts, self._session, batch, self._operation_id, self._tally)
-                whole.append(batch)
+                self._copied = batch
             except anyio.get_cancelled_exc_class():
                 raise
             except BaseException as error:  # noqa: BLE001 - raised again below, as it was
@@ -164,17 +162,11 @@ class _Belt:
                         group.cancel_scope.cancel()
         if ready is not None:
             if finished:
-                try:
-                    self._judge(finished[0], ready)
-                except BaseException:  # the sweep ends, and what was copied ahead stays
-                    self._tally.kept[gates.BATCH_FAILED] += sum(len(batch.entries) for batch in whole)
-                    raise
+                self._judge(finished[0], ready)
             else:
                 self._failed = 0
         if fresh is not None and copied:
             self._judge(copied[0], fresh)
-            return None
-        return fresh
 
     def _judge(self, error: BaseException, batch: _Batch) -> None:
         """A store that fails costs the batch, and the sweep only when it goes on failing.
