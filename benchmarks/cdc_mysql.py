@@ -21,7 +21,6 @@ import subprocess
 import sys
 import tempfile
 import textwrap
-import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -29,8 +28,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from attrs import frozen
-
+from benchmarks import page
+from benchmarks.spent import Clock, Spent, resident
 from s3gc.model import Position
 from s3gc.registry import Registry
 from s3gc.resolver import Resolver
@@ -40,8 +39,6 @@ from s3gc_cdc_mysql.events import Insert, Rows, Table, Update
 from s3gc_cdc_mysql.source import MysqlCdcSource
 
 ROOT = Path(__file__).parents[1]
-PAGE = ROOT / "docs" / "benchmarks.md"
-BEGIN, END = "<!-- cdc-mysql: begin -->\n", "<!-- cdc-mysql: end -->"
 PER_TRANSACTION = 100
 PATIENCE = timedelta(minutes=10)
 SCHEMA = "CREATE OR REPLACE TABLE bench.files (id bigint PRIMARY KEY, path text, note text)"
@@ -54,31 +51,6 @@ CREATE OR REPLACE PROCEDURE bench.fill(total int) BEGIN
     END WHILE;
 END
 """
-
-
-@frozen
-class Spent:
-    """Seconds by the clock and of this process's processor, and rows."""
-
-    wall: float
-    cpu: float
-    rows: int
-
-    @property
-    def per_second(self) -> float:
-        return self.rows / self.wall
-
-    @property
-    def per_cpu_second(self) -> float:
-        return self.rows / self.cpu
-
-
-class Clock:
-    def __init__(self) -> None:
-        self._wall, self._cpu = time.perf_counter(), time.process_time()
-
-    def spent(self, rows: int) -> Spent:
-        return Spent(time.perf_counter() - self._wall, time.process_time() - self._cpu, rows)
 
 
 async def prepare(at: dict[str, Any]) -> None:
@@ -202,14 +174,6 @@ async def applied(source: MysqlCdcSource, registry: Registry, begun: Position) -
     return clock.spent(rows)
 
 
-def resident(*, anew: bool = False) -> int:
-    """The most memory that this process has had, in bytes; ``anew``: counted from now on."""
-    if anew:  # getrusage's number would begin with the parent's
-        Path("/proc/self/clear_refs").write_text("5")
-    [line] = [one for one in Path("/proc/self/status").read_text().splitlines() if one.startswith("VmHWM")]
-    return int(line.split()[1]) * 1024
-
-
 def measured(at: dict[str, Any], rows: int, rounds: int) -> Iterator[str]:
     asyncio.run(prepare(at))
     inserts, updates = asyncio.run(backlog(at, rows))
@@ -300,10 +264,7 @@ def main() -> None:
     note = f"\n{textwrap.fill(note.strip(), 118)}\n"
     print(note)
     if arguments.write:
-        page = PAGE.read_text(encoding="utf-8")
-        head, _, rest = page.partition(BEGIN)
-        _, _, tail = rest.partition(END)
-        PAGE.write_text(head + BEGIN + "".join(lines) + note + END + tail, encoding="utf-8")
+        page.put("cdc-mysql", "".join(lines) + note)
 
 
 if __name__ == "__main__":

@@ -24,8 +24,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import asyncpg  # type: ignore[import-untyped]
-from attrs import frozen
 
+from benchmarks import page
+from benchmarks.spent import Clock, Spent, resident
 from s3gc.model import Position
 from s3gc.registry import Registry
 from s3gc.resolver import Resolver
@@ -35,8 +36,6 @@ from s3gc_cdc_postgres.position import parse_lsn
 from s3gc_cdc_postgres.source import PostgresCdcSource
 
 ROOT = Path(__file__).parents[1]
-PAGE = ROOT / "docs" / "benchmarks.md"
-BEGIN, END = "<!-- cdc-postgres: begin -->\n", "<!-- cdc-postgres: end -->"
 PER_TRANSACTION = 100
 PATIENCE = timedelta(minutes=10)
 SCHEMA = """
@@ -46,27 +45,9 @@ CREATE PUBLICATION s3gc FOR TABLE files (id, path)
 """
 
 
-@frozen
-class Spent:
-    """Seconds by the clock and of this process's processor, and rows."""
-
-    wall: float
-    cpu: float
-    rows: int
-
-    @property
-    def per_second(self) -> float:
-        return self.rows / self.wall
-
-    @property
-    def per_cpu_second(self) -> float:
-        return self.rows / self.cpu
-
-
 async def spent(work: Callable[[], Awaitable[int]]) -> Spent:
-    wall, cpu = time.perf_counter(), time.process_time()
-    rows = await work()
-    return Spent(time.perf_counter() - wall, time.process_time() - cpu, rows)
+    clock = Clock()
+    return clock.spent(await work())
 
 
 async def backlog(url: str, rows: int, *, one_transaction: bool = False) -> str:
@@ -171,14 +152,6 @@ async def end_to_end(url: str, rows: int, fill: Callable[[], Awaitable[object]])
     return took, after - before
 
 
-def resident(*, anew: bool = False) -> int:
-    """The most memory that this process has had, in bytes; ``anew``: counted from now on."""
-    if anew:  # getrusage's number would begin with the parent's
-        Path("/proc/self/clear_refs").write_text("5")
-    [line] = [one for one in Path("/proc/self/status").read_text().splitlines() if one.startswith("VmHWM")]
-    return int(line.split()[1]) * 1024
-
-
 def program(name: str) -> str:
     found = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"), key=lambda p: float(p.parts[-3]))
     return str(found[-1]) if found else name
@@ -266,10 +239,7 @@ def main() -> None:
     )
     print(note)
     if arguments.write:
-        page = PAGE.read_text(encoding="utf-8")
-        head, _, rest = page.partition(BEGIN)
-        _, _, tail = rest.partition(END)
-        PAGE.write_text(head + BEGIN + "".join(lines) + note + END + tail, encoding="utf-8")
+        page.put("cdc-postgres", "".join(lines) + note)
 
 
 if __name__ == "__main__":

@@ -22,13 +22,12 @@ from pathlib import Path
 
 import asyncpg  # type: ignore[import-untyped]
 
+from benchmarks import page
 from s3gc.resolver import Resolver
 from s3gc.sources.capture import two_indexes
 from s3gc.sources.sql import SqlSource
 
 ROOT = Path(__file__).parents[1]
-PAGE = ROOT / "docs" / "benchmarks.md"
-BEGIN, END = "<!-- direct-postgres: begin -->\n", "<!-- direct-postgres: end -->"
 RESOLVER = Resolver("bench", base_urls=["https://cdn.example.org/"])
 KEYS = [f"free/{n}.jpg" for n in range(990)] + [f"photos/{n % 1000}/{n}.jpg" for n in range(1, 11)]
 
@@ -97,10 +96,7 @@ def main() -> None:
     )
     print(note)
     if arguments.write:
-        page = PAGE.read_text(encoding="utf-8")
-        head, _, rest = page.partition(BEGIN)
-        _, _, tail = rest.partition(END)
-        PAGE.write_text(head + BEGIN + "".join(lines) + note + END + tail, encoding="utf-8")
+        page.put("direct-postgres", "".join(lines) + note)
 
 
 if __name__ == "__main__":

