@@ -11,6 +11,7 @@ from attrs import Factory, define, evolve, frozen
 from s3gc.errors import PositionLost
 from s3gc.model import Reference, RowChange
 from s3gc.resolver import Resolver
+from s3gc.sources import capture
 from s3gc.sources.capture import FolderReader, row_id
 from s3gc_cdc_mysql._statements import Kind, Meaning, Statements
 from s3gc_cdc_mysql.catalogue import TableInfo, Watched
@@ -55,16 +56,8 @@ class Again:
     log: LogPlace  # where the event that spoke of it ends: the reader must see it
 
 
-@define
-class Gathered:
-    """A batch on its way."""
-
-    changes: list[RowChange] = Factory(list)
-    emptied: list[str] = Factory(list)
-    again: list[Again] = Factory(list)
-    stale: str | None = None
-    place: Place | None = None
-    at: datetime | None = None
+Gathered = capture.Gathered[Place, Again]
+"""A batch on its way."""
 
 
 @frozen

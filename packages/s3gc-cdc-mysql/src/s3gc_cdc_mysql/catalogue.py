@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from hashlib import blake2b
 from typing import Any
 
 from attrs import frozen
 
-from s3gc.errors import SourceError
-from s3gc.sources.capture import TrackedTable, nearest
+from s3gc.sources.capture import TrackedTable, all_there, digest, nearest
 from s3gc_cdc_mysql.flavour import Flavour, ForeignKey, fetch, flavour_of
 from s3gc_cdc_mysql.position import Fingerprint, TablePrint
 
@@ -131,17 +129,7 @@ class Catalogue:
         Raises:
             SourceError: one is missing.
         """
-        known = []
-        for table in self.tables:
-            if isinstance(table, str):
-                raise SourceError(table)
-            known.append(table)
-        return known
-
-
-def digest(*parts: object) -> str:
-    """A short digest of values that print the same whenever they are the same."""
-    return blake2b(repr(parts).encode("utf-8", "surrogatepass"), digest_size=6).hexdigest()
+        return all_there(self.tables)
 
 
 def quoted(*parts: str) -> str:

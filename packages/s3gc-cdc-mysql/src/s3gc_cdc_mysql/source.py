@@ -11,11 +11,11 @@ from s3gc.capture import CaptureState
 from s3gc.errors import ConfigError, PositionLost
 from s3gc.model import Position
 from s3gc.resolver import Resolver
-from s3gc.sources.capture import CHUNK, FollowedSql
+from s3gc.sources.capture import CHUNK, FollowedSql, digest
 from s3gc_cdc_mysql._follow import Follower, still_told
 from s3gc_cdc_mysql._reading import TableReader
 from s3gc_cdc_mysql._server import Target
-from s3gc_cdc_mysql.catalogue import TableInfo, digest
+from s3gc_cdc_mysql.catalogue import TableInfo
 from s3gc_cdc_mysql.position import Place
 
 

@@ -6,11 +6,12 @@ from collections import deque
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
-from attrs import Factory, define, evolve, frozen
+from attrs import evolve, frozen
 
 from s3gc.errors import PositionLost
 from s3gc.model import Reference, RowChange
 from s3gc.resolver import Resolver
+from s3gc.sources import capture
 from s3gc.sources.capture import FolderReader, row_id
 from s3gc_cdc_postgres._values import Read, reader
 from s3gc_cdc_postgres.catalogue import TableInfo
@@ -51,16 +52,8 @@ class Again:
     xid: int  # of the transaction that must be visible to the reader
 
 
-@define
-class Gathered:
-    """A batch on its way."""
-
-    changes: list[RowChange] = Factory(list)
-    emptied: list[str] = Factory(list)
-    again: list[Again] = Factory(list)
-    stale: str | None = None
-    place: Place | None = None
-    at: datetime | None = None
+Gathered = capture.Gathered[Place, Again]
+"""A batch on its way."""
 
 
 @frozen

@@ -9,11 +9,11 @@ import asyncpg  # type: ignore[import-untyped]
 from attrs import evolve
 
 from s3gc.errors import PositionLost, Reconfigured, SourceError
-from s3gc.model import ChangeBatch, RowChange
+from s3gc.model import ChangeBatch
 from s3gc.resolver import Resolver
 from s3gc.sources.capture import Interrupted, insist
 from s3gc_cdc_postgres import _assemble
-from s3gc_cdc_postgres._assemble import Again, Assembler, Gathered
+from s3gc_cdc_postgres._assemble import Assembler, Gathered
 from s3gc_cdc_postgres._rows import read_again
 from s3gc_cdc_postgres._server import Target
 from s3gc_cdc_postgres._wire import ConnectionLost, ReplicationConnection, ServerError
@@ -203,37 +203,15 @@ class Follower:
 
     async def _finish(self, gathered: Gathered) -> ChangeBatch:
         """A batch for the registry, with rows that must be read again."""
-        assert gathered.place is not None
-        changes: list[RowChange] = gathered.changes
         if gathered.again:
-            await self._read_again(changes, gathered.again)
-        batch = ChangeBatch(
-            changes,
-            gathered.place.position(self._name),
-            gathered.at,
-            gathered.emptied,
-            stale=gathered.stale,
-        )
+            async with self._target.connection() as connection:
+                await gathered.read_again(
+                    self._tables,
+                    lambda table, rows: read_again(connection, table, rows, self._resolver, RETRY_SECONDS),
+                )
+        batch = gathered.batch(self._name)
         self._after = gathered.place
         return batch
-
-    async def _read_again(self, changes: list[RowChange], again: list[Again]) -> None:
-        async with self._target.connection() as connection:
-            for number, table in enumerate(self._tables):
-                rows = [one for one in again if one.table == number]
-                if not rows:
-                    continue
-                found = await read_again(connection, table, rows, self._resolver, RETRY_SECONDS)
-                for one in rows:
-                    change = changes[one.change]
-                    if change.row_id in found:
-                        # Only what it doesn't tell: the row may have gone on since, and a key that it named
-                        # for a moment has to be spoken of.
-                        told = change.columns or frozenset()
-                        more = [r for r in found[change.row_id] if r.column not in told]
-                        changes[one.change] = evolve(
-                            change, references=[*change.references, *more], columns=None
-                        )
 
     def confirm(self, lsn: int) -> bool:
         """The server may forget what lies before. False if there is no stream to say it over."""

@@ -11,12 +11,12 @@ import anyio
 from s3gc.errors import ConfigError, PositionLost, SourceError
 from s3gc.model import Position
 from s3gc.resolver import Resolver
-from s3gc.sources.capture import CHUNK, FollowedSql
+from s3gc.sources.capture import CHUNK, FollowedSql, digest
 from s3gc_cdc_postgres._follow import Follower, still_told
 from s3gc_cdc_postgres._rows import TableReader
 from s3gc_cdc_postgres._server import Target
 from s3gc_cdc_postgres._tip import Tip
-from s3gc_cdc_postgres.catalogue import TableInfo, digest
+from s3gc_cdc_postgres.catalogue import TableInfo
 from s3gc_cdc_postgres.position import Committed, Fingerprint, Place, Told, format_lsn
 
 _TRIES = 10
