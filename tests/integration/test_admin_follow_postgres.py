@@ -10,11 +10,11 @@ import anyio
 import pytest
 from fastapi import FastAPI
 
+from cdc_cycle_world import Bucket
 from fixtures_admin import BASE, OPERATOR, client_of, run
 from fixtures_databases import Server, run_postgres
 from integration.test_cdc_cycle import (
     SETTINGS,
-    Bucket,
     Database,
     bucket,
     config_of,

@@ -14,11 +14,12 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+import s3gc_cdc_postgres
+from cdc_cycle_world import Bucket, cycle_config, cycle_plugins
 from fixtures_cli import Run
 from fixtures_databases import Server, run_postgres
-from s3gc import Collector, Safety, create_config
+from s3gc import Collector
 from s3gc.errors import CycleHeld
-from s3gc.hooks import create_plugin_manager
 from s3gc_cdc_postgres._names import names_for
 from s3gc_cli._app import app
 
@@ -79,52 +80,17 @@ class Database:
         self.server.admin(f"DROP DATABASE {self.name} WITH (FORCE)")
 
 
-class Bucket:
-    """A folder as the bucket."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        folder.mkdir()
-
-    def put(self, *keys: str) -> None:
-        for key in keys:
-            path = self.folder / key
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(f"the bytes of {key}")
-            os.utime(path, (time.time() - 3600, time.time() - 3600))
-
-    @property
-    def keys(self) -> set[str]:
-        found = {str(p.relative_to(self.folder)) for p in self.folder.rglob("*") if p.is_file()}
-        return {key for key in found if not key.startswith(".s3gc/")}
-
-
 @pytest.fixture
 def bucket(tmp_path: Path) -> Bucket:
     return Bucket(tmp_path / "bucket")
 
 
 def config_of(database: Database, bucket: Bucket, tmp_path: Path, **more: Any) -> Any:
-    known: dict[str, Any] = {
-        "bucket": f"file://{bucket.folder}",
-        "tables": {"files": ["path"]},
-        "mode": "execute",
-        "retention_days": 0,
-        "vault_path": tmp_path / "vault",
-        "cdc_backend": "postgres",
-        "cdc_connection_url": database.url,
-        "safety": Safety.demo().but(min_observations=2),
-    }
-    return create_config(**{**known, **more})
+    return cycle_config("postgres", database.url, bucket, tmp_path, **more)
 
 
 def plugins() -> Any:
-    manager = create_plugin_manager()
-    if not manager.has_plugin("cdc-postgres"):  # a checkout whose environment has not been set up anew
-        import s3gc_cdc_postgres
-
-        manager.register(s3gc_cdc_postgres, name="cdc-postgres")
-    return manager
+    return cycle_plugins("cdc-postgres", s3gc_cdc_postgres)
 
 
 def prepare(database: Database, config: Any) -> None:

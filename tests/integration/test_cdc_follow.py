@@ -17,11 +17,11 @@ from typing import Any
 import anyio
 import pytest
 
+from cdc_cycle_world import Bucket
 from cdc_world import App, deadline
 from fixtures_databases import Server, postgres_server, postgres_url, run_postgres
 from integration.test_cdc_cycle import (
     SETTINGS,
-    Bucket,
     Database,
     bucket,
     config_of,

@@ -14,13 +14,13 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+import s3gc_cdc_mysql
+from cdc_cycle_world import Bucket, cycle_config, cycle_plugins
 from fixtures_cli import Run
 from fixtures_databases import Server, run_mariadb
 from fixtures_s3 import ACCESS_KEY, REGION, SECRET_KEY, S3Client, S3Server, s3_server, truth
-from integration.test_cdc_cycle import Bucket
 from s3gc import Collector, Safety, create_config
 from s3gc.errors import CycleHeld
-from s3gc.hooks import create_plugin_manager
 from s3gc_cdc_mysql._names import server_id_for
 from s3gc_cli._app import app
 
@@ -80,26 +80,11 @@ def bucket(tmp_path: Path) -> Bucket:
 
 
 def config_of(database: Database, bucket: Bucket, tmp_path: Path, **more: Any) -> Any:
-    known: dict[str, Any] = {
-        "bucket": f"file://{bucket.folder}",
-        "tables": {"files": ["path"]},
-        "mode": "execute",
-        "retention_days": 0,
-        "vault_path": tmp_path / "vault",
-        "cdc_backend": "mysql",
-        "cdc_connection_url": database.url,
-        "safety": Safety.demo().but(min_observations=2),
-    }
-    return create_config(**{**known, **more})
+    return cycle_config("mysql", database.url, bucket, tmp_path, **more)
 
 
 def plugins() -> Any:
-    manager = create_plugin_manager()
-    if not manager.has_plugin("cdc-mysql"):  # a checkout whose environment has not been set up anew
-        import s3gc_cdc_mysql
-
-        manager.register(s3gc_cdc_mysql, name="cdc-mysql")
-    return manager
+    return cycle_plugins("cdc-mysql", s3gc_cdc_mysql)
 
 
 async def test_plan_and_execute_over_restarts_of_ours_and_of_the_server(
